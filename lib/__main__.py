@@ -1,0 +1,5 @@
+"""`python -m lib` is the `posts` command."""
+
+from lib.cli import main
+
+main()

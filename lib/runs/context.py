@@ -1,0 +1,271 @@
+"""One run: a config computed in this process, with its provenance, its checkpoint and its record.
+
+`compute_one` is what every executor calls in the end. It holds the config's lock while it computes, so two processes on
+one store never compute the same config twice.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lib import experiments
+from lib.core import Config, Context, InputError, Outcome, Provenance, Record, Result, Suspended
+from lib.runs import fingerprints
+from lib.runs.checkpoints import FileCheckpoint
+from lib.runs.records import Damaged
+from lib.runs.store import Store
+
+Watcher = Callable[[float, float, str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A config to compute, with where and how; small and picklable, so that it travels to any worker.
+
+    device: a torch device. threads: CPU threads of the run (they enter the order of sums, so they enter the provenance).
+    deadline: seconds since the epoch after which a run stops at its next checkpoint, and none is begun. replaces: the
+    date of the store's record that is to be computed again; with any other finished record there is nothing to do.
+    """
+
+    config: Config
+    store: str
+    device: str = "cpu"
+    threads: int = 1
+    deadline: float | None = None
+    replaces: str | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a task ended: its record's outcome, or why it has none (`busy`: another process is computing it)."""
+
+    key: str
+    status: Outcome | Literal["busy", "suspended", "already there"]
+    seconds: float = 0.0
+    error: str = ""
+
+
+class RunContext(Context):
+    """The context of one run; see `lib.core.Context`."""
+
+    def __init__(self, task: Task, watcher: Watcher | None = None) -> None:
+        self.task = task
+        self.device = task.device
+        self.store = Store(task.store)
+        self.code = code_of(task.config)
+        self.fingerprints: dict[str, str] = {}
+        self.watcher = watcher
+        deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
+        code = Provenance({}, self.code, "", True, {}, "", 0, 0, 0, 0, "").code_fingerprint
+        self._checkpoint = FileCheckpoint(self.store.checkpoint(task.config), code, deadline=deadline)
+
+    def data(self, name: str) -> Any:
+        data = _load(name, self.device)
+        self.fingerprints[name] = data.fingerprint
+        return data
+
+    def artifact(self, config: Config) -> dict[str, np.ndarray]:
+        task = Task(config, self.task.store, self.device, self.task.threads, self.task.deadline)
+        ending = compute_one(task, self.watcher, wait=True, need_artifact=True)
+        arrays = self.store.artifact(config)
+        if arrays is None:
+            reason = f": {ending.error or ending.status}" if ending.status != "already there" else ""
+            raise RuntimeError(f"no artifact from {config.label()}{reason}")
+        return arrays
+
+    @property
+    def checkpoint(self) -> FileCheckpoint:
+        return self._checkpoint
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        if self.watcher is not None:
+            self.watcher(done, total, note)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, device: str) -> Any:
+    from lib import data
+
+    return data.load(name, device=device)
+
+
+@lru_cache(maxsize=None)
+def _code(post: str, kind: type[Config]) -> dict[str, str]:
+    handler = experiments.handler(post, kind)
+    found = fingerprints.code(handler.__module__, handler.__name__)
+    return found | fingerprints.code(kind.__module__, kind.__name__)
+
+
+def code_of(config: Config) -> dict[str, str]:
+    """The hashes of the code that a run of `config` goes through today."""
+    return _code(config.post, type(config))
+
+
+def compute_one(
+    task: Task, watcher: Watcher | None = None, *, wait: bool = False, need_artifact: bool = False
+) -> Ending:
+    """Compute a task and keep its record, unless the store has it by now.
+
+    An InputError (a data set that is not here, an unwritable store) is raised: it concerns the whole sweep. Any other
+    exception of the run becomes a record with the outcome `error` or `out of memory`.
+    """
+    config, store = task.config, Store(task.store)
+    with store.lock(config, wait=wait) as ours:
+        if not ours:
+            return Ending(config.key, "busy")
+        try:
+            record = store.get(config)
+            made = not need_artifact or store.artifact(config) is not None
+        except Damaged:
+            store.set_aside(config)
+            record, made = None, False
+        if record is not None and record.finished and made and record.provenance.date != task.replaces:
+            return Ending(config.key, "already there")
+        if task.deadline is not None and time.time() >= task.deadline:
+            return Ending(config.key, "suspended", error="time was up before it began")
+        context = RunContext(task, watcher)
+        return _compute(task, context, store)
+
+
+def _compute(task: Task, context: RunContext, store: Store) -> Ending:
+    config = task.config
+    _prepare(config, task)
+    started, cpu = time.perf_counter(), time.process_time()
+    _reset_peak()
+    outcome: Outcome
+    error, result = "", Result()
+    try:
+        result = experiments.handler(config.post, type(config))(config, context)
+        outcome = result.outcome
+    except InputError:
+        raise
+    except Suspended as reason:
+        return Ending(config.key, "suspended", time.perf_counter() - started, str(reason))
+    except Exception as failure:
+        outcome = "out of memory" if _is_out_of_memory(failure) else "error"
+        error = "".join(traceback.format_exception(failure)[-3:]).strip()
+    seconds = time.perf_counter() - started
+    provenance = Provenance(
+        data=dict(context.fingerprints),
+        code=context.code,
+        commit=commit()[0],
+        clean=commit()[1],
+        versions=versions(),
+        device=device_name(task.device),
+        threads=task.threads,
+        wall_s=round(seconds, 3),
+        cpu_s=round(time.process_time() - cpu, 3),
+        peak_mb=round(_peak(task.device), 1),
+        date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    )
+    store.put(make_record(config, outcome, result, provenance, error), result.artifact)
+    context.checkpoint.clear()
+    return Ending(config.key, outcome, seconds, error)
+
+
+def make_record(config: Config, outcome: Outcome, result: Result, provenance: Provenance, error: str = "") -> Record:
+    """The record of a config's result."""
+    return Record(
+        post=config.post,
+        experiment=config.experiment,
+        key=config.key,
+        config=config.to_dict(),
+        outcome=outcome,
+        metrics=result.metrics,
+        series=result.series,
+        arrays=result.arrays,
+        provenance=provenance,
+        error=error,
+    )
+
+
+def _prepare(config: Config, task: Task) -> None:
+    """Threads as asked, no denormals, and seeded global generators, in case a library draws from one."""
+    import random
+
+    import torch
+
+    torch.set_num_threads(task.threads)
+    torch.set_flush_denormal(True)
+    seed = int(config.key[:8], 16)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _is_out_of_memory(failure: Exception) -> bool:
+    text = str(failure).lower()
+    return isinstance(failure, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak(device: str) -> float:
+    """Highest resident size in MiB since `_reset_peak` (since the process began where the kernel can't tell)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                peak = int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return peak
+
+
+@lru_cache(maxsize=1)
+def commit() -> tuple[str, bool]:
+    """The commit that `lib` is on, and whether `lib` is as committed; ("unknown", False) outside a git checkout."""
+    here = Path(__file__).resolve().parents[2]
+    try:
+        head, status = (
+            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "lib"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("POSTS_COMMIT", "unknown"), False
+    return head.strip(), not status.strip()
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of what decides numbers."""
+    import torch
+
+    return {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+
+
+@lru_cache(maxsize=4)
+def device_name(device: str) -> str:
+    """A device in words: the GPU's name, or the processor's."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    if device != "cpu":
+        return device
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"CPU ({line.split(':', 1)[1].strip()})"
+    except OSError:
+        pass
+    return f"CPU ({platform.machine()})"
