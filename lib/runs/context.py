@@ -85,6 +85,9 @@ class RunContext(Context):
         if arrays is None:
             reason = f": {ending.error or ending.status}" if ending.status != "already there" else ""
             raise RuntimeError(f"no artifact from {config.label()}{reason}")
+        record = self.store.get(config)
+        if record is not None:
+            self.fingerprints |= record.provenance.data
         return arrays
 
     @property

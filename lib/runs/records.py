@@ -1,7 +1,7 @@
 """Records as bytes: JSON that carries its own checksum, arrays in safetensors.
 
 A sealed document is one canonical JSON text `{"body": …, "schema": …, "sha256": …}`. It is accepted only if writing it
-again gives the same bytes and the checksum is the body's, so any changed byte is noticed, also one in a blank.
+again gives the same bytes and the checksum is that of body and schema, so any changed byte is noticed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,23 @@ class Damaged(PostsError):
 
 def seal(body: Mapping[str, Any], layout: Callable[[Any], str] = canonical) -> bytes:
     """`body` with its schema and checksum. `layout` writes the document, on more lines perhaps."""
-    return layout({"body": body, "schema": SCHEMA, "sha256": sha256(canonical(body))}).encode()
+    sealed = {"body": body, "schema": SCHEMA}
+    return layout(sealed | {"sha256": sha256(canonical(sealed))}).encode()
 
 
 def unseal(content: bytes, where: str, layout: Callable[[Any], str] = canonical) -> dict[str, Any]:
     """The body of a sealed document, upgraded to today's schema. Raises Damaged, naming `where`."""
     try:
         document = json.loads(content)
-        body, schema, checksum = document["body"], document["schema"], document["sha256"]
-        whole = sha256(canonical(body)) == checksum and layout(document).encode() == content
+        body, schema = document["body"], document["schema"]
+        checksum = sha256(canonical({"body": body, "schema": schema}))
+        whole = checksum == document["sha256"] and layout(document).encode() == content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{where} is damaged ({type(error).__name__})") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise Damaged(f"{where} has schema {schema}; this version reads up to {SCHEMA}: update the project")
     if not whole or not isinstance(body, dict):
         raise Damaged(f"{where} is damaged: its checksum does not fit")
+    if schema > SCHEMA:
+        raise Damaged(f"{where} has schema {schema}; this version reads up to {SCHEMA}: update the project")
     for version in range(schema, SCHEMA):
         body = UPGRADES[version](body)
     return body

@@ -54,13 +54,12 @@ class Store:
         except FileNotFoundError:
             return None
         body = unseal(content, str(path))
+        if body.get("key") != key:
+            raise Damaged(f"{path} is the record of another config ({str(body.get('key'))[:12]})")
         arrays = {}
         if body.get("arrays"):
             arrays = self._arrays(path, "", body["arrays"])
-        record = record_from_plain(body, arrays, str(path))
-        if record.key != key:
-            raise Damaged(f"{path} is the record of another config ({record.key[:12]})")
-        return record
+        return record_from_plain(body, arrays, str(path))
 
     @staticmethod
     def _beside(path: Path, kind: str, checksum: str) -> Path:

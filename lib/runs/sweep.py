@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lib import experiments, project
 from lib.core import PROFILES, Config, InputError, Record
@@ -186,6 +187,25 @@ def why(slug: str, project_root: Path, store: Store) -> dict[tuple[str, ...], li
             if reasons and key not in seen:
                 out.setdefault(reasons, []).append((configs[key], record))
             seen.add(key)
+    return out
+
+
+def other_data(
+    slug: str, project_root: Path, store: Store, load: Callable[[str], Any]
+) -> list[tuple[str, str, str]]:
+    """Data sets that are here with another fingerprint than records were made from: name, theirs, ours."""
+    known: dict[str, set[str]] = {}
+    for profile in PROFILES:
+        for record in lookup(slug, plan(slug, profile), project_root, store).values():
+            for name, fingerprint in record.provenance.data.items():
+                known.setdefault(name, set()).add(fingerprint)
+    out = []
+    for name, fingerprints_ in sorted(known.items()):
+        try:
+            here = load(name).fingerprint
+        except InputError:
+            continue
+        out += [(name, other, here) for other in sorted(fingerprints_) if other != here]
     return out
 
 
