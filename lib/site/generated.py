@@ -1,0 +1,181 @@
+"""The parts of pages that are made from records: the scorecard, its summary, the benchmarks.
+
+    write(root())                          # into .build/generated/, where `{{< include … >}}` finds them
+
+`python -m lib.site.generated` is the `pre-render` of `_quarto.yml`, so that plain `quarto render` has them too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lib.core import InputError
+from lib.project import slugs
+
+FOLDER = ".build/generated"
+
+
+def write(root: Path) -> dict[str, str]:
+    """Make every part and write those that changed. Returns the Markdown by file name."""
+    parts = generate(root)
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in parts.items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    return parts
+
+
+def generate(root: Path) -> dict[str, str]:
+    """The Markdown of every part, by file name."""
+    from lib.claims import judge_all
+
+    judged = judge_all(root)
+    return {
+        "summary.md": summary(root, judged),
+        "scorecard.md": scorecard(root, judged),
+        "benchmarks.md": benchmarks(root),
+    }
+
+
+def summary(root: Path, judged: list[Any]) -> str:
+    """The claims by verdict, over all posts and by post, for the home page. Links are those of a page at the root."""
+    from lib.claims import VERDICTS, tally
+
+    counts, total = tally(judged), len(judged)
+    if not total:
+        return "No claim has been judged yet.\n"
+    items = "\n".join(
+        f'<li class="{_name(verdict)}"><strong>{counts[verdict]}</strong> <span>{verdict}</span></li>' for verdict in VERDICTS
+    )
+    bar = "\n".join(
+        f'<span class="{_name(verdict)}" style="flex-grow:{counts[verdict]}"></span>' for verdict in VERDICTS if counts[verdict]
+    )
+    posts = len({item.claim.post for item in judged})
+    return "\n".join(
+        [
+            "```{=html}",
+            f'<ul class="tally" aria-label="{total} claims by verdict">',
+            items,
+            "</ul>",
+            f'<div class="tally-bar" aria-hidden="true">\n{bar}\n</div>',
+            "```",
+            "",
+            f"{_count(total, 'claim')} of {_count(posts, 'post')}, each with the paper's number, the original's and ours: "
+            "see the [scorecard](/scorecard/index.qmd).",
+            "",
+        ]
+    )
+
+
+def scorecard(root: Path, judged: list[Any]) -> str:
+    """Every claim of every post: a section a post, newest first, with a row a claim and a link to its records."""
+    from lib.claims import VERDICTS, tally
+    from lib.reading import front_matter
+
+    if not judged:
+        return "No claim has been judged yet.\n"
+    known = {slug: front_matter(root / "posts" / slug / "index.ipynb") for slug in slugs(root)}
+    order = sorted(known, key=lambda slug: (str(known[slug].get("date", "")), slug), reverse=True)
+    lines = [
+        "A claim is *reproduced* or *not reproduced* where the 95 % interval over seeds lies wholly on one side of what "
+        "the claim expects, and *inconclusive* in between, or where the runs cannot decide it: too few seeds, a smaller "
+        "profile or another data set than the claim asks for. *n* is the number of seeds.",
+        "",
+    ]
+    for slug in order:
+        mine = [item for item in judged if item.claim.post == slug]
+        if not mine:
+            continue
+        counts = tally(mine)
+        found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        lines += [
+            f"## {known[slug].get('title', slug)} {{#{slug}}}",
+            "",
+            f"[Read the post](/posts/{slug}/index.ipynb). {found[:1].upper()}{found[1:]}.",
+            "",
+            "::: {.claims .scorecard}",
+            "",
+            "| Claim | Whose | Paper | Original | Ours | Verdict | Records |",
+            "|" + "|".join("-" * width for width in (36, 9, 10, 10, 18, 24, 12)) + "|",
+        ]
+        lines += [_row(root, slug, item) for item in mine]
+        lines += ["", ":::", ""]
+    return "\n".join(lines)
+
+
+def _row(root: Path, slug: str, item: Any) -> str:
+    claim = item.claim
+    verdict = f"[{item.verdict}]{{.verdict .{_name(item.verdict)}}}: {_cell(item.reason)}"
+    cells = [
+        f"[]{{#{slug}-{claim.id}}}{_cell(claim.text)}",
+        claim.source,
+        _cell(item.paper),
+        _cell(item.original),
+        _cell(item.ours),
+        verdict,
+        _records(root, slug, item) or "–",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _records(root: Path, slug: str, item: Any) -> str:
+    from lib.reading import repository_url
+
+    links = []
+    for experiment in item.experiments:
+        path = f"posts/{slug}/results/{item.profile}/{experiment}.json"
+        if (root / path).is_file():
+            url = repository_url(root, path)
+            links.append(f"[{experiment}]({url})" if url else f"`{experiment}`")
+    return ", ".join(links)
+
+
+def benchmarks(root: Path) -> str:
+    """The paired comparisons that `posts bench` recorded."""
+    entries = list(_benchmarks(root / "benchmarks"))
+    if not entries:
+        return "No comparison has been recorded yet.\n"
+    lines = [
+        "::: {.claims}",
+        "",
+        "| What | Ours | Other | Ratio | Where |",
+        "|" + "|".join("-" * width for width in (40, 14, 14, 14, 18)) + "|",
+    ]
+    for entry in entries:
+        cells = [_cell(str(entry.get(key, "–"))) for key in ("title", "ours", "other", "ratio", "where")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", ":::", ""])
+
+
+def _benchmarks(folder: Path) -> Iterable[dict[str, Any]]:
+    for path in sorted(folder.glob("results/*.json")):
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"benchmarks/results/{path.name}: no JSON; run posts bench again") from error
+        if not isinstance(entry, dict):
+            raise InputError(f"benchmarks/results/{path.name}: a mapping is wanted; run posts bench again")
+        yield entry
+
+
+def _name(verdict: str) -> str:
+    return verdict.replace(" ", "-")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + "s" * (n != 1)
+
+
+if __name__ == "__main__":
+    from lib.project import root as find_root
+
+    write(find_root())
