@@ -13,24 +13,27 @@
       data: [mnist]                        # the data sets that can decide it
       quantity: {name: gain, with: {alpha: 50}}     # a function of lib.quantities.<post>, with its arguments
       expect: {above: 0.2}                 # exactly one of above: x, below: x, within: [value, margin]
-      paper: 0.893                         # optional: the paper's and the original post's number, or a short text,
-      original: 0.481                      #   shown beside ours; in the quantity's unit
+      paper: 0.893                         # optional: the sources' numbers (or short texts), in the quantity's unit,
+      original: 0.481                      #   shown beside ours
       format: ".1%"                        # optional: how numbers are written (default .3f)
       unit: ""                             # optional: written after each number
       min_seeds: 3                         # optional (default 3, at least 2): fewer seeds cannot decide
       interval: t                          # optional: t (default) or bootstrap
 
-The quantity is called with the post and its arguments and returns a pandas Series of one number a seed, indexed by
-seed (see `lib.quantities`). It reads runs through `post.runs(…)`, which gives it those of the data sets that can decide;
-where there are none it gets what there is, so that a smoke run exercises it, and the verdict says that it cannot decide.
+The quantity is called with the post and its arguments and returns a pandas Series of one number a seed,
+indexed by seed (see `lib.quantities`). It reads runs through `post.runs(…)`, which gives it those of the data
+sets that can decide; where there are none it gets what there is, so that a smoke run exercises it, and the
+verdict says that it cannot decide.
 
 The verdict compares the two-sided 95 % interval over seeds with what is expected:
 
-- `above` x: reproduced where the interval lies wholly above x, not reproduced where wholly below; `below` likewise;
-- `within` [v, m]: an equivalence: reproduced where the interval lies wholly inside v ± m, not reproduced where outside;
-- else inconclusive; and inconclusive, with the reason in words, where records are missing or stale, the profile is
-  smaller than the one that can decide, the data set is another one, a seed has no number (its run diverged, or its pair
-  is missing), or there are too few seeds. Nobody writes a verdict by hand.
+- `above` x: reproduced where the interval lies wholly above x, not reproduced where wholly below; `below`
+  likewise;
+- `within` [v, m]: an equivalence: reproduced where the interval lies wholly inside v ± m, not reproduced
+  where outside;
+- else inconclusive; and inconclusive, with the reason in words, where records are missing or stale, the
+  profile is smaller than the one that can decide, the data set is another one, a seed has no number (its run
+  diverged, or its pair is missing), or there are too few seeds. Nobody writes a verdict by hand.
 """
 
 from __future__ import annotations
@@ -114,9 +117,9 @@ class Claim:
 class Judged:
     """A claim with its verdict.
 
-    interval: over seeds, None where there is no number. reason: why, in words, for every verdict. profile, data: of the
-    records that were used (None and empty where there are none). experiments: whose records, in order of use.
-    keys: the records' keys.
+    interval: over seeds, None where there is no number. reason: why, in words, for every verdict. profile,
+    data: of the records that were used (None and empty where there are none). experiments: whose records, in
+    order of use. keys: the records' keys.
     """
 
     claim: Claim
@@ -153,7 +156,7 @@ def _theirs(value: float | str | None, claim: Claim) -> str:
     return value if isinstance(value, str) else number(value, claim.format) + claim.unit
 
 
-# --- reading claims.yml --------------------------------------------------------------------------------------------
+# --- reading claims.yml -------------------------------------------------------------------------------------
 
 REQUIRED = ("id", "text", "source", "profile", "data", "quantity", "expect")
 OPTIONAL = ("paper", "original", "format", "unit", "min_seeds", "interval")
@@ -308,11 +311,11 @@ def _seeds(value: Any, where: str) -> int:
     return value
 
 
-# --- judging -------------------------------------------------------------------------------------------------------
+# --- judging ------------------------------------------------------------------------------------------------
 
 
 class Evidence:
-    """A post as a quantity sees it: the runs of the data sets that can decide, and a note of what was read."""
+    """A post as a quantity sees it: runs of the data sets that can decide; it notes what was read."""
 
     def __init__(self, claim: Claim, post: Post) -> None:
         self._claim, self._post = claim, post
@@ -341,8 +344,9 @@ class Evidence:
 def judge(claim: Claim, post: Post, *, stale: Callable[[Record], bool] | None = None) -> Judged:
     """The verdict on one claim from the records that `post` reads.
 
-    stale: says of a record whether the code that made it has changed; where it is given, a stale record cannot decide.
-    Raises InputError, naming the claim, for a quantity that does not exist, fails, or returns something else.
+    stale: says of a record whether the code that made it has changed; where it is given, a stale record
+    cannot decide. Raises InputError, naming the claim, for a quantity that does not exist, fails, or returns
+    something else.
     """
     evidence = Evidence(claim, post)
     try:
@@ -434,7 +438,7 @@ def _values(claim: Claim, evidence: Evidence) -> pd.Series[float]:
 
 
 def judge_all(project: Path, *, stale: Callable[[Record], bool] | None = None) -> list[Judged]:
-    """Every claim of every post that has a notebook, from published records, in order of slug and of claims.yml."""
+    """Every claim of every post that has a notebook, from published records, in order of slug."""
     judged: list[Judged] = []
     for slug in slugs(project):
         claims = load(project, slug)
@@ -450,7 +454,7 @@ def tally(judged: Iterable[Judged]) -> dict[Verdict, int]:
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
-# --- showing -------------------------------------------------------------------------------------------------------
+# --- showing ------------------------------------------------------------------------------------------------
 
 _WIDTHS = {"Claim": 38, "Paper": 10, "Original": 10, "Ours": 20, "Verdict": 22}
 

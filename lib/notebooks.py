@@ -1,15 +1,17 @@
-"""Notebooks through papermill: parameters checked before a kernel starts, outputs that are the same every time.
+"""Notebooks through papermill: parameters checked before a kernel starts, the same outputs every time.
 
-    parameters(path)                                       # what a notebook can be given, with types and meaning
-    execute(path, out, {"profile": "smoke"})               # one notebook
-    for done in execute_many(jobs, at_once=2): ...         # several, each in a kernel of its own
+    parameters(path)                                # what a notebook can be given, with types and meaning
+    execute(path, out, {"profile": "smoke"})        # one notebook
+    for done in execute_many(jobs, at_once=2): ...  # several, each in a kernel of its own
 
-Papermill by itself runs a misspelt parameter with its default, and records the misspelt value; `check` refuses it, and a
-value of another type, before anything starts. The kernel is the Python that runs this, whether or not a kernelspec is
-installed; its threads are capped, so that kernels side by side don't fight for cores; and it ends with the notebook, also
-on Ctrl-C. Times, paths and process numbers are taken out of what is written, so that equal outputs give equal bytes.
+Papermill by itself runs a misspelt parameter with its default, and records the misspelt value; `check`
+refuses it, and a value of another type, before anything starts. The kernel is the Python that runs this,
+whether or not a kernelspec is installed; its threads are capped, so that kernels side by side don't fight for
+cores; and it ends with the notebook, also on Ctrl-C. Times, paths and process numbers are taken out of what
+is written, so that equal outputs give equal bytes.
 
-A parameters cell has the tag `parameters` and annotated assignments, a comment on each line saying what it is for::
+A parameters cell has the tag `parameters` and annotated assignments, a comment on each line saying what it is
+for::
 
     profile: str = "published"  # published reads the records; smoke, laptop, full compute what is missing
 """
@@ -22,6 +24,7 @@ import difflib
 import io
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -35,7 +38,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lib.core import InputError, PostsError
 from lib.reading import CHOICES
@@ -48,8 +51,8 @@ TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 class NotebookError(PostsError):
     """A notebook that raised, took too long, or whose kernel died.
 
-    path: the notebook. cell: number of the cell in it, from 1 (0 where no cell is to blame). cell_id: its id. ename,
-    evalue: the exception.
+    path: the notebook. cell: number of the cell in it, from 1 (0 where no cell is to blame). cell_id: its id.
+    ename, evalue: the exception.
     """
 
     def __init__(self, path: Path, cell: int, cell_id: str, ename: str, evalue: str) -> None:
@@ -58,12 +61,12 @@ class NotebookError(PostsError):
         super().__init__(f"{where}: {ename}: {_one_line(evalue)}".removesuffix(": "))
 
 
-# --- parameters ----------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a notebook can be given: its name, type, default, and what it is for. choices: all that it can be, if few."""
+    """What a notebook can be given. choices: all that it can be, where that is a short list."""
 
     name: str
     type: type
@@ -95,9 +98,11 @@ def parameters(path: Path) -> tuple[Parameter, ...]:
             raise InputError(f"{path}: its parameters cell has {ast.unparse(statement)!r}; {wanted}")
         name, kind = statement.target.id, ast.unparse(statement.annotation)
         if kind not in TYPES:
-            raise InputError(f"{path}: parameter {name} has the type {kind}; one of {', '.join(TYPES)} is wanted")
+            raise InputError(
+                f"{path}: parameter {name} has the type {kind}; one of {', '.join(TYPES)} is wanted"
+            )
         try:
-            default = ast.literal_eval(statement.value) if statement.value is not None else None
+            default: Any = ast.literal_eval(statement.value) if statement.value is not None else None
         except ValueError:
             default = None
         if type(default) is int and kind == "float":
@@ -105,17 +110,23 @@ def parameters(path: Path) -> tuple[Parameter, ...]:
         if type(default) is not TYPES[kind]:
             raise InputError(f"{path}: parameter {name} wants a plain default of type {kind}")
         choices = tuple(CHOICES) if name == "profile" else ()
-        found.append(Parameter(name, TYPES[kind], default, comments.get(statement.end_lineno or 0, ""), choices))
+        found.append(
+            Parameter(name, TYPES[kind], default, comments.get(statement.end_lineno or 0, ""), choices)
+        )
     return tuple(found)
 
 
 def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+    return {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
 
 
 def check(path: Path, given: Mapping[str, Any]) -> dict[str, Value]:
-    """`given` with its values in the parameters' types (a text from the command line becomes a number where one is wanted).
+    """`given` in the parameters' types; a text from the command line becomes a number if need be.
 
     Raises InputError for a name that the notebook does not have, and a value that does not fit, naming what would.
     """
@@ -137,11 +148,13 @@ def _typed(value: Any, parameter: Parameter, path: Path) -> Value:
         typed = _from_text(value.strip(), kind)
     elif kind is float and type(value) is int:
         typed = float(value)
-    if type(typed) is not kind:
+    if type(typed) is not kind or (kind is float and not math.isfinite(typed)):
         raise InputError(f"{path}: {parameter.name} is {value!r}; {_WANTED[kind]} is wanted")
     if parameter.choices and typed not in parameter.choices:
-        raise InputError(f"{path}: {parameter.name} is {value!r}; one of {', '.join(parameter.choices)} is wanted")
-    return typed
+        raise InputError(
+            f"{path}: {parameter.name} is {value!r}; one of {', '.join(parameter.choices)} is wanted"
+        )
+    return cast(Value, typed)
 
 
 _WANTED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -169,12 +182,12 @@ def _cells(path: Path) -> list[dict[str, Any]]:
     return cells
 
 
-# --- execution -----------------------------------------------------------------------------------------------------
+# --- execution ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to execute. timeout: seconds for each cell, None for no limit. cwd: default is the notebook's folder."""
+    """A notebook to execute. timeout: seconds for each cell. cwd: by default the notebook's folder."""
 
     path: Path
     out: Path
@@ -203,9 +216,10 @@ def execute(
 ) -> Path:
     """Execute a notebook into `out`, written whole at the end; returns `out`.
 
-    timeout: seconds for each cell. threads: for the kernel's libraries (default: all cores). cwd: the kernel's folder
-    (default: the notebook's). Raises InputError before a kernel starts, NotebookError where the notebook fails: then what
-    was executed is beside `out` as `….failed.ipynb`, and an earlier `out` is untouched.
+    timeout: seconds for each cell. threads: for the kernel's libraries (default: all cores). cwd: the
+    kernel's folder (default: the notebook's). Raises InputError before a kernel starts, NotebookError where
+    the notebook fails: then what was executed is beside `out` as `….failed.ipynb`, and an earlier `out` is
+    untouched.
     """
     (done,) = execute_many([Job(path, out, parameters or {}, timeout, cwd)], at_once=1, threads=threads)
     if done.error is not None:
@@ -213,12 +227,14 @@ def execute(
     return out
 
 
-def execute_many(jobs: Iterable[Job], *, at_once: int | None = None, threads: int | None = None) -> Iterator[Done]:
+def execute_many(
+    jobs: Iterable[Job], *, at_once: int | None = None, threads: int | None = None
+) -> Iterator[Done]:
     """Execute notebooks, `at_once` at a time (default: one a core), each in a kernel of its own; as they end.
 
-    threads: for each kernel's libraries (default: the cores divided among the kernels). All parameters of all jobs are
-    checked before the first kernel starts (InputError); what fails later is in `Done.error`. Leaving the iteration early,
-    by Ctrl-C too, ends the kernels.
+    threads: for each kernel's libraries (default: the cores divided among the kernels). All parameters of all
+    jobs are checked before the first kernel starts (InputError); what fails later is in `Done.error`. Leaving
+    the iteration early, by Ctrl-C too, ends the kernels.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     checked = [(job, check(job.path, job.parameters)) for job in jobs]
@@ -271,8 +287,14 @@ class _Kernels:
         """What a kernel finds in its environment besides ours."""
         pools = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
         # A fixed hash seed: what iterates over a set is displayed in the same order every time.
-        fixed = {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "POSTS_THREADS": str(self.threads)}
-        return fixed | {f"{pool}_NUM_THREADS".replace("MAXIMUM_NUM", "MAXIMUM"): str(self.threads) for pool in pools}
+        fixed = {
+            "PYTHONHASHSEED": "0",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "POSTS_THREADS": str(self.threads),
+        }
+        return fixed | {
+            f"{pool}_NUM_THREADS".replace("MAXIMUM_NUM", "MAXIMUM"): str(self.threads) for pool in pools
+        }
 
     def add(self, pid: int) -> None:
         with self._lock:
@@ -296,7 +318,7 @@ class _Kernels:
 
 
 def _manager(kernels: _Kernels, log: Any, started: list[int]) -> type:
-    """A kernel manager class that starts this Python, in our environment, with the kernel's own messages into `log`."""
+    """A kernel manager class that starts this Python, capped; the kernel's own messages go to `log`."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -401,7 +423,9 @@ def _failure(raised: Exception, job: Job, work: Path, log: str) -> PostsError:
         return NotebookError(job.path, *cell, "Timeout", f"it took longer than {job.timeout:g} s")
     if isinstance(raised, DeadKernelError):
         said = [line for line in log.splitlines() if line.strip() and "[IPKernelApp]" not in line]
-        return NotebookError(job.path, *cell, "the kernel died", said[-1] if said else "out of memory, or a crash")
+        return NotebookError(
+            job.path, *cell, "the kernel died", said[-1] if said else "out of memory, or a crash"
+        )
     return NotebookError(job.path, *cell, type(raised).__name__, str(raised))
 
 
@@ -415,7 +439,7 @@ def _last_begun(work: Path, path: Path) -> tuple[int, str]:
     return order.get(last, 0), str(last)
 
 
-# --- what is written -----------------------------------------------------------------------------------------------
+# --- what is written ----------------------------------------------------------------------------------------
 
 _CELL_FILE = re.compile(r"(?:/[^\s:\"']*)?/ipykernel_\d+/\d+\.py")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -424,8 +448,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 def scrubbed(executed: Path, source: Path, values: Mapping[str, Value]) -> bytes:
     """An executed notebook as bytes that depend on its source, its parameters and its outputs only.
 
-    Kept: outputs, execution counts, the source's own metadata, the parameters. Taken out: papermill's times, paths and
-    run numbers, the random id of the injected cell, process numbers and the project's path in streams and tracebacks.
+    Kept: outputs, execution counts, the source's own metadata, the parameters. Taken out: papermill's times,
+    paths and run numbers, the random id of the injected cell, process numbers and the project's path in
+    streams and tracebacks.
     """
     document = json.loads(executed.read_text(encoding="utf-8"))
     original = json.loads(source.read_text(encoding="utf-8"))

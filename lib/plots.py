@@ -8,12 +8,12 @@
 
     show(draw, width=680, height=400)                     # in a cell with `#| renderings: [light, dark]`
 
-Sizes are CSS pixels: an image 680 wide fills the column, is drawn at twice that, and says so in its metadata. Lines
-take their colours from the cycle (`C0` to `C7`); anything else that has a colour must take it from `colours(fig)` or
-`ink(fig)`, so that it shows on both pages. The same figure gives the same bytes.
+Sizes are CSS pixels: an image 680 wide fills the column, is drawn at twice that, and says so in its metadata.
+Lines take their colours from the cycle (`C0` to `C7`); anything else that has a colour must take it from
+`colours(fig)` or `ink(fig)`, so that it shows on both pages. The same figure gives the same bytes.
 
-The eight colours keep a contrast of at least 3 : 1 to their page and stay apart for readers who see no red or no green
-(simulated after Machado, Oliveira and Fernandes, 2009); markers tell lines apart without any colour.
+The eight colours keep a contrast of at least 3 : 1 to their page and stay apart for readers who see no red or
+no green (simulated after Machado, Oliveira and Fernandes, 2009); markers tell lines apart without any colour.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Draw = Callable[["Figure"], Any]
 
 
 def parameters(mode: Mode) -> dict[str, Any]:
-    """Matplotlib's settings for a mode. Only fonts that come with Matplotlib, so that it looks the same everywhere."""
+    """Matplotlib's settings for a mode. Only fonts that come with Matplotlib, the same everywhere."""
     if mode not in MODES:
         raise InputError(f"no mode {mode!r}; there are: {', '.join(MODES)}")
     from cycler import cycler
@@ -124,7 +124,7 @@ def style(mode: Mode) -> Iterator[None]:
         yield
 
 
-# --- drawing -------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
 
 def mode_of(fig: Figure) -> Mode:
@@ -143,7 +143,7 @@ def colours(fig: Figure) -> tuple[str, ...]:
 
 
 def render(draw: Draw, mode: Mode, width: float, height: float, *, scale: float = SCALE) -> tuple[bytes, str]:
-    """PNG bytes of what `draw` draws (width × height CSS pixels, `scale` times as many dots), and its description."""
+    """PNG bytes of what `draw` draws, and its description; sizes in CSS pixels, `scale` dots each way."""
     if not (width > 0 and height > 0):
         raise InputError(f"a figure of {width} × {height} pixels cannot be drawn")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,21 +163,26 @@ def render(draw: Draw, mode: Mode, width: float, height: float, *, scale: float 
 def describe(fig: Figure) -> str:
     """What a figure shows, for readers without images, with a digest of the numbers that were drawn.
 
-    The digest is over data rounded to 6 digits, without style, so it is the same in both modes, and comparing the text
-    outputs of two executions (nbval does) compares the numbers behind the figures.
+    The digest is over data rounded to 6 digits, without style, so it is the same in both modes, and comparing
+    the text outputs of two executions (nbval does) compares the numbers behind the figures.
     """
     import numpy as np
 
-    parts, data = [], []
+    parts: list[str] = []
+    data: list[str] = []
     for ax in fig.axes:
         arrays = [np.asarray(line.get_xydata(), dtype=float) for line in ax.lines]
         for item in ax.collections:
             arrays.append(np.ma.filled(np.ma.asarray(item.get_offsets(), dtype=float), np.nan))
             arrays.extend(np.asarray(path.vertices, dtype=float) for path in item.get_paths())
         arrays.extend(p.get_patch_transform().transform(p.get_path().vertices) for p in ax.patches)
-        arrays.extend(np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan) for image in ax.images)
+        arrays.extend(
+            np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan) for image in ax.images
+        )
         data.extend(array_digest(_rounded(array)) for array in arrays)
-        parts.append(f"{len(ax.lines)} lines, {len(ax.collections) + len(ax.patches) + len(ax.images)} other shapes")
+        parts.append(
+            f"{len(ax.lines)} lines, {len(ax.collections) + len(ax.patches) + len(ax.images)} other shapes"
+        )
     return f"Figure: {'; '.join(parts)}; data {sha256(canonical(data))[:12]}"
 
 
@@ -202,7 +207,9 @@ def show(draw: Draw, *, width: float = 680, height: float = 400) -> None:
         display(content, metadata={"image/png": {"width": round(width), "height": round(height)}}, raw=True)
 
 
-def save(draw: Draw, path: Path, *, width: int = 1200, height: int = 630, mode: Mode = "light", scale: float = 2) -> None:
+def save(
+    draw: Draw, path: Path, *, width: int = 1200, height: int = 630, mode: Mode = "light", scale: float = 2
+) -> None:
     """Write what `draw` draws as a PNG of width × height dots, by default the size of a social card.
 
     scale: dots for each CSS pixel, so that text stays readable when the card is shown small.
@@ -212,7 +219,7 @@ def save(draw: Draw, path: Path, *, width: int = 1200, height: int = 630, mode: 
     write_whole(path, render(draw, mode, width / scale, height / scale, scale=scale)[0])
 
 
-# --- helpers -------------------------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------------------
 
 
 def band(
@@ -231,12 +238,13 @@ def band(
 ) -> pd.DataFrame:
     """Draw the mean of column `y` over seeds against column `x` as a line with its t interval as a band.
 
-    hue: a column, one line for each of its values, in the order of `order` (default: sorted), called as `labels` says.
-    first: number of the first colour and marker. line: passed to `Axes.plot`. Rows where `y` is NaN (diverged runs) are
-    left out, so n says how many remain; with one seed there is a line and no band.
+    hue: a column, one line for each of its values, in the order of `order` (default: sorted), called as
+    `labels` says. first: number of the first colour and marker. line: passed to `Axes.plot`. Rows where `y`
+    is NaN (diverged runs) are left out, so n says how many remain; with one seed there is a line and no band.
 
-    Returns what is drawn: hue (where given), x, mean, low, high, n. Raises InputError for a column that is not there,
-    and where a seed has several rows at one point, for they are no replicates: narrow the frame first.
+    Returns what is drawn: hue (where given), x, mean, low, high, n. Raises InputError for a column that is
+    not there, and where a seed has several rows at one point, for they are no replicates: narrow the frame
+    first.
     """
     import numpy as np
     import pandas as pd
@@ -254,20 +262,27 @@ def band(
     for i, value in enumerate(values, first):
         part = frame if hue is None else frame[frame[hue] == value]
         if not len(part):
-            raise InputError(f"no row has {hue}={value!r}; there are: {', '.join(map(repr, frame[hue or x].unique()))}")
+            raise InputError(
+                f"no row has {hue}={value!r}; there are: {', '.join(map(repr, frame[hue or x].unique()))}"
+            )
         drawn = []
         for at, group in part.dropna(subset=[y]).groupby(x, sort=True):
             found = t_interval(group[y].to_numpy(dtype=float), level=level)
             drawn.append({"x": at, "mean": found.mean, "low": found.low, "high": found.high, "n": found.n})
         table = pd.DataFrame(drawn, columns=["x", "mean", "low", "high", "n"])
         colour = f"C{i % len(COLOURS['light'])}"
-        settings = {"color": colour, "label": (labels or {}).get(value, None if value is None else str(value))}
+        settings = {
+            "color": colour,
+            "label": (labels or {}).get(value, None if value is None else str(value)),
+        }
         if markers:
             settings["marker"] = MARKERS[i % len(MARKERS)]
         ax.plot(table["x"], table["mean"], **(settings | line))
         known = np.isfinite(table["low"].to_numpy(dtype=float))
         if known.any():
-            low, high = (table[end].where(known, table["mean"]).to_numpy(dtype=float) for end in ("low", "high"))
+            low, high = (
+                table[end].where(known, table["mean"]).to_numpy(dtype=float) for end in ("low", "high")
+            )
             shade = {"color": line.get("color", colour), "alpha": 0.22, "linewidth": 0}
             ax.fill_between(table["x"], low, high, where=known, **shade)
         rows.append(table if hue is None else table.assign(**{hue: value}))

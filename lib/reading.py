@@ -10,8 +10,9 @@
     post.provenance("noise_curve")                         # the line under a figure
     post.claims()                                          # the table of verdicts
 
-A notebook opens within a second and needs no torch. With a profile's name instead of `published`, what is missing is
-computed first, which needs the extra `compute`. What is displayed depends on the records alone, never on the clock.
+A notebook opens within a second and needs no torch. With a profile's name instead of `published`, what is
+missing is computed first, which needs the extra `compute`. What is displayed depends on the records alone,
+never on the clock.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class Missing(InputError):
 def open_post(slug: str, profile: str = "published", *, root: Path | None = None, **options: Any) -> Post:
     """The post's records, ready to be shown.
 
-    profile: `published` reads what is committed, for each experiment of its best profile; `smoke`, `laptop` and `full`
-    compute what the store lacks, in this process and without a word, and read the store. options: for that computation
-    (`lib.runs.sweep.compute`), without effect on published records. root: the project, found where it is not given.
+    profile: `published` reads what is committed, for each experiment of its best profile; `smoke`, `laptop`
+    and `full` compute what the store lacks, in this process and without a word, and read the store. options:
+    for that computation (`lib.runs.sweep.compute`), without effect on published records. root: the project,
+    found where it is not given.
 
     Raises InputError for an unknown post or profile, and for a computation without torch.
     """
@@ -122,7 +124,7 @@ class _Computed:
         return self.profile, self.records[experiment]
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------------------
 
 
 class Runs:
@@ -148,7 +150,7 @@ class Runs:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run: the config's fields (a nested config's as `field.name`), `outcome`, the metrics, `key`.
+        """One row a run: the config's fields (a nested config's as `field.name`), `outcome`, metrics, `key`.
 
         A metric that a run does not have (it diverged, say) is NaN.
         """
@@ -221,7 +223,8 @@ class Runs:
     def per_seed(self, metric: str) -> pd.Series[float]:
         """One number a seed, indexed by seed: NaN where the run has none, for it diverged.
 
-        Raises InputError where a seed has several runs (narrow them with `where` first) or the metric is unknown.
+        Raises InputError where a seed has several runs (narrow them with `where` first) or the metric is
+        unknown.
         """
         import pandas as pd
 
@@ -281,7 +284,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields by name, a nested config's as `field.name`, lists as tuples (which can be compared and grouped)."""
+    """Fields by name, a nested config's as `field.name`, lists as (hashable) tuples."""
     out: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -310,7 +313,7 @@ def _order(config: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
     return key
 
 
-# --- provenance ----------------------------------------------------------------------------------------------------
+# --- provenance ---------------------------------------------------------------------------------------------
 
 _SMOKE = "**smoke run: it shows that the code runs, and nothing else**"
 
@@ -339,7 +342,7 @@ def provenance_line(runs: Runs) -> str:
 
 
 def data_title(name: str) -> str:
-    """A data set's name for readers: 'CIFAR-10 (JPEG)' for `cifar10-jpeg`; the name itself where it is not listed."""
+    """A data set's name for readers: 'CIFAR-10 (JPEG)' for `cifar10-jpeg`; else the name itself."""
     from lib.data import catalogue
 
     return next((source.title for source in catalogue() if source.name == name), name)
@@ -358,7 +361,7 @@ def _some(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-# --- source excerpts -----------------------------------------------------------------------------------------------
+# --- source excerpts ----------------------------------------------------------------------------------------
 
 
 class Excerpt:
@@ -372,7 +375,7 @@ class Excerpt:
 
 
 def excerpt(target: str) -> Excerpt:
-    """The definition `module:qualname` of `lib` (a class, a function, a method, a constant), not imported but parsed.
+    """The definition `module:qualname` of `lib` (class, function, method, constant), parsed but not imported.
 
     Raises InputError for a module or a name that is not there, naming what is, and for a name defined twice.
     """
@@ -442,7 +445,7 @@ def _html(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-# --- the post ------------------------------------------------------------------------------------------------------
+# --- the post -----------------------------------------------------------------------------------------------
 
 
 class Post:
@@ -477,7 +480,7 @@ class Post:
         return str(self.front.get("title") or self.slug)
 
     def runs(self, experiment: str) -> Runs:
-        """The finished runs of an experiment. Raises Missing (an InputError), naming those that have records."""
+        """The finished runs of an experiment. Raises Missing, naming those that there are."""
         if experiment not in self._runs:
             if experiment not in self._records.profiles:
                 there = ", ".join(self.experiments) or "none"
@@ -505,7 +508,7 @@ class Post:
         show_markdown(source_markdown(targets, summary or f"Code: {names}", self.root))
 
     def provenance(self, *of: str | Runs) -> None:
-        """Display where the runs of a figure come from: experiments by name, or runs narrowed with `where`."""
+        """Display where the runs of a figure come from: experiments by name, or narrowed runs."""
         if not of:
             raise InputError("provenance() wants at least one experiment or runs")
         chosen = [self.runs(item) if isinstance(item, str) else item for item in of]
@@ -517,8 +520,8 @@ class Post:
         """Display a warning where some of the records are smoke runs; nothing where none is."""
         if self.smoke:
             show_markdown(
-                "::: {.callout-warning}\n## Smoke run\n\nSome of the figures on this page come from smoke runs: tiny "
-                "data, a few steps. They show that the code runs, and say nothing about the claims.\n:::"
+                "::: {.callout-warning}\n## Smoke run\n\nSome of the figures on this page come from smoke runs: "
+                "tiny data, a few steps. They show that the code runs, and say nothing about the claims.\n:::"
             )
 
     def judge(self) -> list[Judged]:
@@ -528,7 +531,7 @@ class Post:
         return [judge(claim, self) for claim in load(self.root, self.slug)]
 
     def claim(self, identifier: str) -> Judged:
-        """One claim with its verdict, by id, for prose: `post.say("… {gain:.1%}", gain=post.claim("gain").interval)`."""
+        """One claim with its verdict, by id: `post.say("{gain}", gain=post.claim("gain").interval)`."""
         from lib.claims import judge, load
 
         claims = {claim.id: claim for claim in load(self.root, self.slug)}
@@ -539,7 +542,7 @@ class Post:
         return judge(claims[identifier], self)
 
     def claims(self) -> None:
-        """Display the table of claims: the paper's number, the original's, ours with its interval, the verdict."""
+        """Display the table of claims: the paper's number, the original's, ours, the verdict."""
         from lib.claims import table
 
         judged = self.judge()
@@ -570,7 +573,7 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 
 
 def front_matter(notebook: Path) -> dict[str, Any]:
-    """The YAML of a notebook's front-matter cell (the first raw cell that begins with ---); empty where there is none.
+    """The YAML of a notebook's front-matter cell (the first raw cell that begins with ---), or nothing.
 
     Raises InputError naming the file, for JSON or YAML that does not parse.
     """

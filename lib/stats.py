@@ -1,17 +1,19 @@
 """Intervals over seeds: what a claim's verdict and a figure's band are made of.
 
-    t_interval([0.91, 0.92, 0.90])                       # Interval(mean=0.91, low=0.885…, high=0.934…, n=3, …)
-    f"{t_interval(accuracies):.1%}"                      # '91.0 % [88.5, 93.5]'
-    bootstrap_interval(values, np.random.default_rng(0)) # BCa; the generator is passed, never global
-    wilson(93, 100)                                      # a proportion
+    t_interval([0.91, 0.92, 0.90])             # Interval(mean=0.91, low=0.885…, high=0.934…, n=3, …)
+    f"{t_interval(accuracies):.1%}"            # '91.0 % [88.5, 93.5]'
+    bootstrap_interval(values, rng)            # BCa; the generator is passed, never global
+    wilson(93, 100)                            # a proportion
 
-Rules that hold for all of them: values are finite (NaN or infinity raises InputError: whoever calls decides what a
-diverged run means), there is at least one; with one value nothing is known about the spread, so the interval is all
-numbers; values that are all the same give the interval of that one point. Below about ten seeds a bootstrap interval is
-too narrow (at n = 3 it cannot leave the range of the data): the t interval is the default everywhere.
+Rules that hold for all of them: values are finite (NaN or infinity raises InputError: whoever calls decides
+what a diverged run means), there is at least one; with one value nothing is known about the spread, so the
+interval is all numbers; values that are all the same give the interval of that one point. Below about ten
+seeds a bootstrap interval is too narrow (at n = 3 it cannot leave the range of the data): the t interval is
+the default everywhere.
 
-Sources: Efron (1987), Better bootstrap confidence intervals, JASA 82; Wilson (1927), JASA 22; Bonett and Wright (2000),
-Sample size requirements for estimating Pearson, Kendall and Spearman correlations, Psychometrika 65.
+Sources: Efron (1987), Better bootstrap confidence intervals, JASA 82; Wilson (1927), JASA 22; Bonett and
+Wright (2000), Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
+Psychometrika 65.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ Floats = NDArray[np.float64]
 class Interval:
     """An estimate with its two-sided confidence interval.
 
-    mean: the estimate (a mean, a proportion, a correlation). low, high: the ends, infinite where n is too small to tell.
-    n: observations, here mostly seeds. level: the coverage asked for. method: how the interval was made.
+    mean: the estimate (a mean, a proportion, a correlation). low, high: the ends, infinite where n is too
+    small to tell. n: observations, here mostly seeds. level: the coverage asked for. method: how the interval
+    was made.
     """
 
     mean: float
@@ -54,7 +57,7 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def __format__(self, spec: str) -> str:
-        """`0.664 [0.640, 0.688]` for `.3f`, `66.4 % [64.0, 68.8]` for `.1%`, the estimate alone where n is 1."""
+        """`66.4 % [64.0, 68.8]` for `.1%`; the estimate alone where n is 1."""
         mean = number(self.mean, spec)
         if not self.known:
             return mean
@@ -79,7 +82,7 @@ def number(value: float, spec: str = ".3g") -> str:
     return text.replace("-", "\N{MINUS SIGN}").replace("%", "\N{NO-BREAK SPACE}%")
 
 
-# --- means ---------------------------------------------------------------------------------------------------------
+# --- means --------------------------------------------------------------------------------------------------
 
 
 def interval(
@@ -96,7 +99,7 @@ def interval(
 
 
 def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Student's interval of the mean of independent `values` (n,): mean ± t s / √n, with n − 1 degrees of freedom."""
+    """Student's interval of the mean of independent `values` (n,): mean ± t s / √n, n − 1 degrees of freedom."""
     x = _checked(values, level)
     mean = _mean(x)
     if len(x) == 1:
@@ -110,7 +113,7 @@ def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Student's interval of the mean of a − b, where `a` and `b` (n,) are paired by position (the same seeds)."""
+    """Student's interval of the mean of a − b, where `a` and `b` (n,) are paired by position."""
     first, second = _checked(a, level), _checked(b, level)
     if len(first) != len(second):
         raise InputError(f"{len(first)} values cannot be paired with {len(second)}")
@@ -152,8 +155,8 @@ def _bca(ends: Floats, draws: Floats, estimate: float, jackknife: Floats) -> Flo
     """The quantiles to read instead of `ends` (Efron 1987, equations 2.3 and 6.6)."""
     from scipy.special import ndtr, ndtri
 
-    # Ties count half, so that a statistic with few values is not corrected for a bias that it does not have. The share
-    # is kept off 0 and 1, where the correction would be infinite.
+    # Ties count half, so that a statistic with few values is not corrected for a bias that it does not have.
+    # The share is kept off 0 and 1, where the correction would be infinite.
     share = np.mean(draws < estimate) + np.mean(draws == estimate) / 2
     z0 = ndtri(np.clip(share, 0.5 / len(draws), 1 - 0.5 / len(draws)))
     u = jackknife.mean() - jackknife
@@ -163,11 +166,11 @@ def _bca(ends: Floats, draws: Floats, estimate: float, jackknife: Floats) -> Flo
     return np.asarray(ndtr(z0 + z / (1 - a * z)), dtype=float)
 
 
-# --- proportions and ranks -----------------------------------------------------------------------------------------
+# --- proportions and ranks ----------------------------------------------------------------------------------
 
 
 def wilson(successes: int, n: int, *, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a proportion; `mean` is successes / n. It stays within 0 and 1, also at the ends."""
+    """Wilson's score interval of a proportion; `mean` is successes / n. It stays within 0 and 1."""
     _checked_level(level)
     if n < 1 or not 0 <= successes <= n:
         raise InputError(f"{successes} of {n} is no proportion; 0 ≤ successes ≤ n and n ≥ 1 are wanted")
@@ -183,10 +186,10 @@ def wilson(successes: int, n: int, *, level: float = LEVEL) -> Interval:
 
 
 def spearman(x: ArrayLike, y: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Spearman's rank correlation of `x` and `y` (n,), ties at their average rank, with Bonett and Wright's interval.
+    """Spearman's rank correlation of `x` and `y` (n,), with Bonett and Wright's interval.
 
-    The interval is Fisher's with variance (1 + ρ²/2) / (n − 3); all of [−1, 1] where n ≤ 3. Where one side is constant
-    there is no correlation: InputError.
+    Ties take their average rank. The interval is Fisher's with variance (1 + ρ²/2) / (n − 3); all of [−1, 1] where n ≤ 3. Where one side is
+    constant there is no correlation: InputError.
     """
     a, b = _checked(x, level), _checked(y, level)
     if len(a) != len(b):
@@ -215,7 +218,7 @@ def ranks(values: ArrayLike) -> Floats:
     return np.asarray((last - (counts - 1) / 2)[place], dtype=float)
 
 
-# --- checks --------------------------------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------------------
 
 
 def _mean(x: Floats) -> float:

@@ -1,4 +1,5 @@
-"""Claims: every field is checked, and the verdict follows from the interval and from what the records can decide."""
+"""Claims: every field is checked, and the verdict follows from the interval and from what the records can
+decide."""
 
 from __future__ import annotations
 
@@ -36,9 +37,12 @@ GAIN = {
 
 
 def record(config: dict[str, Any], metrics: dict[str, float], outcome: str = "done") -> Record:
-    provenance = Provenance({"mnist": "f00d"}, {}, "0123456789", True, {}, "cpu", 1, 1.0, 1.0, 1.0, "2026-11-20")
+    provenance = Provenance(
+        {"mnist": "f00d"}, {}, "0123456789", True, {}, "cpu", 1, 1.0, 1.0, 1.0, "2026-11-20"
+    )
     key = sha256(canonical(config))
-    return Record("demo", "mistakes", key, config, outcome, metrics, {}, {}, provenance)  # type: ignore[arg-type]
+    kind: Any = outcome
+    return Record("demo", "mistakes", key, config, kind, metrics, {}, {}, provenance)
 
 
 def mistakes(
@@ -48,7 +52,9 @@ def mistakes(
     return [
         record(
             {"arm": arm, "alpha": 50, "data": data, "seed": seed},
-            {"acc": 0.3 + seed / 10 + (gain if arm == "corrected" else 0)} if outcome(arm, seed) == "done" else {},
+            {"acc": 0.3 + seed / 10 + (gain if arm == "corrected" else 0)}
+            if outcome(arm, seed) == "done"
+            else {},
             outcome(arm, seed),
         )
         for seed, gain in enumerate(gains)
@@ -60,7 +66,7 @@ def mistakes(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one post, `demo`, whose quantities are defined here."""
     module = types.ModuleType("lib.quantities.demo")
-    exec(  # noqa: S102 - as a module of its own, so that its functions belong to it
+    exec(  # as a module of its own, so that its functions belong to it
         "def gain(post, *, alpha):\n"
         "    runs = post.runs('mistakes').where(alpha=alpha)\n"
         "    better = runs.where(arm='corrected').per_seed('acc')\n"
@@ -93,7 +99,7 @@ def verdict(project: Path, records: list[Record], at: str = "laptop", /, **chang
     return judge(claim, open_post("demo", root=project))
 
 
-# --- the rule ------------------------------------------------------------------------------------------------------
+# --- the rule -----------------------------------------------------------------------------------------------
 
 ends = st.tuples(*[st.floats(-10, 10)] * 3).map(sorted)
 
@@ -103,7 +109,11 @@ def test_above_and_below_are_mirror_images(ends: list[float], x: float) -> None:
     found, mirrored = Interval(ends[1], ends[0], ends[2], 5), Interval(-ends[1], -ends[2], -ends[0], 5)
     above = Expect("above", x).verdict(found)
     assert above == Expect("below", -x).verdict(mirrored)
-    opposite = {"reproduced": "not reproduced", "not reproduced": "reproduced", "inconclusive": "inconclusive"}
+    opposite = {
+        "reproduced": "not reproduced",
+        "not reproduced": "reproduced",
+        "inconclusive": "inconclusive",
+    }
     assert Expect("below", x).verdict(found) == opposite[above]
     assert (above == "inconclusive") == (ends[0] <= x <= ends[2])
 
@@ -128,7 +138,7 @@ def test_an_interval_without_ends_decides_nothing() -> None:
         assert expect.verdict(one) == "inconclusive"
 
 
-# --- from records to a verdict -------------------------------------------------------------------------------------
+# --- from records to a verdict ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +161,10 @@ def test_the_verdict_follows_from_the_paired_interval(
     assert found.interval is not None and found.interval.n == 3
     # Paired: the seeds' own differences of 0.1 are not in the interval.
     closed = t_interval(gains)
-    assert (found.interval.low, found.interval.high) == (pytest.approx(closed.low), pytest.approx(closed.high))
+    assert (found.interval.low, found.interval.high) == (
+        pytest.approx(closed.low),
+        pytest.approx(closed.high),
+    )
     assert (found.profile, found.data, found.experiments) == ("laptop", ("mnist",), ("mistakes",))
     assert set(found.keys) == {item.key for item in mistakes(gains)}
 
@@ -172,7 +185,9 @@ CLEAR = [0.3, 0.31, 0.32]
         (mistakes(CLEAR), "laptop", {"quantity": {"name": "gain", "with": {"alpha": 75}}}, "no run fits"),
         (mistakes(CLEAR)[:-1], "laptop", {}, "no number for seed 2: a run is missing or diverged"),
         (
-            mistakes(CLEAR, outcome=lambda arm, seed: "diverged" if arm == "as_posted" and seed < 2 else "done"),
+            mistakes(
+                CLEAR, outcome=lambda arm, seed: "diverged" if arm == "as_posted" and seed < 2 else "done"
+            ),
             "laptop",
             {},
             "no number for seeds 0, 1: a run is missing or diverged",
@@ -229,7 +244,10 @@ def test_a_bootstrap_interval_is_the_same_every_time(project: Path) -> None:
     [
         ("gained", r"no quantity 'gained'; there are: gain, broken"),
         ("gain", r"gain: missing a required .*argument: 'alpha'"),
-        ({"name": "gain", "with": {"alfa": 1, "alpha": 1}}, "gain: got an unexpected keyword argument 'alfa'"),
+        (
+            {"name": "gain", "with": {"alfa": 1, "alpha": 1}},
+            "gain: got an unexpected keyword argument 'alfa'",
+        ),
         ("broken", "broken failed: KeyError: 'x'"),
         ("a_number", "a_number returned a float; a Series of numbers is wanted"),
         ("words", "words returned a Series; a Series of numbers is wanted"),
@@ -250,7 +268,12 @@ def test_a_post_without_quantities_is_told_the_file(project: Path, monkeypatch: 
 
 def test_all_posts_are_judged_for_the_scorecard(project: Path) -> None:
     published.write(project, "demo", "laptop", "mistakes", mistakes(CLEAR), of=6)
-    write(project, GAIN, GAIN | {"id": "other", "expect": {"below": 0.2}}, GAIN | {"id": "third", "min_seeds": 9})
+    write(
+        project,
+        GAIN,
+        GAIN | {"id": "other", "expect": {"below": 0.2}},
+        GAIN | {"id": "third", "min_seeds": 9},
+    )
     (project / "posts" / "silent").mkdir()
     (project / "posts" / "silent" / "index.ipynb").write_text('{"cells": []}')
     judged = judge_all(project)
@@ -261,7 +284,7 @@ def test_all_posts_are_judged_for_the_scorecard(project: Path) -> None:
     assert tally([]) == dict.fromkeys(VERDICTS, 0)
 
 
-# --- claims.yml ----------------------------------------------------------------------------------------------------
+# --- claims.yml ---------------------------------------------------------------------------------------------
 
 
 def test_every_field_is_read(project: Path) -> None:
@@ -348,11 +371,13 @@ def test_ids_are_unique(project: Path) -> None:
         load(project, "demo")
 
 
-# --- the table -----------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
 
 
 def judged(text: str = "It falls.", **changes: Any) -> Judged:
-    claim = Claim("demo", "falls", text, "paper", "laptop", ("mnist",), "gain", {}, Expect("above", 0.2), **changes)
+    claim = Claim(
+        "demo", "falls", text, "paper", "laptop", ("mnist",), "gain", {}, Expect("above", 0.2), **changes
+    )
     return Judged(claim, "reproduced", "the interval lies above 20 %", Interval(0.5, 0.25, 0.75, 3))
 
 
@@ -366,8 +391,13 @@ def test_numbers_of_a_claim_are_written_alike() -> None:
 
 def test_the_table_survives_pandoc_with_bars_math_and_anchors() -> None:
     pypandoc = pytest.importorskip("pypandoc")
-    rows = [judged(r"The probability $P(x|y)$ is a | b, see [the paper](https://example.org)."), judged("Short.")]
-    html = pypandoc.convert_text(table(rows), "html5", format="markdown", extra_args=["--mathml", "--wrap=none"])
+    rows = [
+        judged(r"The probability $P(x|y)$ is a | b, see [the paper](https://example.org)."),
+        judged("Short."),
+    ]
+    html = pypandoc.convert_text(
+        table(rows), "html5", format="markdown", extra_args=["--mathml", "--wrap=none"]
+    )
     assert '<div class="claims">' in html
     assert re.findall(r"<th[^>]*>(.*?)</th>", html) == ["Claim", "Paper", "Original", "Ours", "Verdict"]
     assert len(re.findall(r"<tr", html)) == 3 and len(re.findall(r"<td", html)) == 10

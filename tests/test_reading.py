@@ -1,4 +1,5 @@
-"""What notebooks display: frames and provenance from records made by hand, excerpts, Markdown that pandoc understands."""
+"""What notebooks display: frames and provenance from records made by hand, excerpts, Markdown that pandoc
+understands."""
 
 from __future__ import annotations
 
@@ -110,13 +111,13 @@ def to_html() -> Callable[[str], str]:
     return lambda text: pypandoc.convert_text(text, "html5", format="markdown", extra_args=["--wrap=none"])
 
 
-# --- opening -------------------------------------------------------------------------------------------------------
+# --- opening ------------------------------------------------------------------------------------------------
 
 
 def test_the_reading_path_imports_no_torch_and_little_else() -> None:
     code = (
         "import sys, lib.reading, lib.claims, lib.stats, lib.plots, lib.notebooks, lib.quantities\n"
-        "heavy = 'torch torchvision pandas matplotlib seaborn papermill nbformat IPython scipy.stats'.split()\n"
+        "heavy = 'torch pandas matplotlib seaborn papermill nbformat IPython scipy.stats'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -152,9 +153,15 @@ def test_published_reads_the_best_profile_of_each_experiment(project: Path) -> N
 
 @pytest.mark.parametrize(
     ("slug", "profile", "words"),
-    [("dema", "published", "demo"), ("demo", "Laptop", "published, smoke, laptop, full"), ("demo", "", "no profile")],
+    [
+        ("dema", "published", "demo"),
+        ("demo", "Laptop", "published, smoke, laptop, full"),
+        ("demo", "", "no profile"),
+    ],
 )
-def test_unknown_posts_and_profiles_are_named_in_one_line(project: Path, slug: str, profile: str, words: str) -> None:
+def test_unknown_posts_and_profiles_are_named_in_one_line(
+    project: Path, slug: str, profile: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words) as caught:
         open_post(slug, profile, root=project)
     assert "\n" not in str(caught.value)
@@ -200,14 +207,16 @@ def test_a_failed_run_is_an_error_in_one_line(project: Path, monkeypatch: pytest
     class Tiny(Config, post="demo", experiment="tiny"):
         seed: int = 0
 
-    report = sweep.Report({Tiny().key: Tiny()}, endings={Tiny().key: Ending(Tiny().key, "error", error="ValueError:\nno")})
+    report = sweep.Report(
+        {Tiny().key: Tiny()}, endings={Tiny().key: Ending(Tiny().key, "error", error="ValueError:\nno")}
+    )
     monkeypatch.setattr(lib.reading.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(sweep, "compute", lambda *_, **__: report)
     with pytest.raises(PostsError, match="^1 of 1 runs failed, first tiny seed=0: ValueError: no$"):
         open_post("demo", "smoke", root=project)
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------------------
 
 
 def runs(records: list[Record] | None = None, profile: str = "laptop") -> Runs:
@@ -277,7 +286,9 @@ def test_where_narrows_and_refuses_fields_that_do_not_exist() -> None:
     assert len(runs([]).where(anything=1)) == 0
     with pytest.raises(InputError, match="no field 'net'; there are: alpha, data, network, outcome, seed"):
         runs().where(net="mlp")
-    with pytest.raises(InputError, match="3 runs of curve fit network='mlp', alpha=0; exactly one is wanted") as caught:
+    with pytest.raises(
+        InputError, match="3 runs of curve fit network='mlp', alpha=0; exactly one is wanted"
+    ) as caught:
         runs().one(network="mlp", alpha=0)
     assert not isinstance(caught.value, Missing)
     with pytest.raises(Missing, match="0 runs of curve fit seed=9"):
@@ -294,7 +305,7 @@ def test_per_seed_is_paired_by_its_index_and_refuses_replicates_that_are_none() 
     assert len(runs([]).per_seed("acc")) == 0
 
 
-# --- provenance ----------------------------------------------------------------------------------------------------
+# --- provenance ---------------------------------------------------------------------------------------------
 
 
 def test_the_line_says_where_runs_come_from() -> None:
@@ -310,11 +321,19 @@ def test_the_line_names_what_differs_and_what_is_dubious() -> None:
         record({"seed": 1}, outcome="diverged", device="NVIDIA H200"),
     ]
     line = runs(mixed).line()
-    for part in ("2 runs, 2 seeds", "1 diverged", "CPU, NVIDIA H200", "2026-11-01 to 2026-11-20", "commits 0123456, aaaaaaa+"):
+    for part in (
+        "2 runs, 2 seeds",
+        "1 diverged",
+        "CPU, NVIDIA H200",
+        "2026-11-01 to 2026-11-20",
+        "commits 0123456, aaaaaaa+",
+    ):
         assert f"· {part}" in line
 
 
-def test_a_smoke_figure_says_so_loudly(project: Path, shown: list[str], to_html: Callable[[str], str]) -> None:
+def test_a_smoke_figure_says_so_loudly(
+    project: Path, shown: list[str], to_html: Callable[[str], str]
+) -> None:
     publish(project, "smoke", curve())
     post = open_post("demo", root=project)
     post.provenance("curve")
@@ -336,7 +355,7 @@ def test_a_laptop_figure_does_not(project: Path, shown: list[str]) -> None:
         post.provenance(post.runs("curve").where(network="cnn"))
 
 
-# --- excerpts ------------------------------------------------------------------------------------------------------
+# --- excerpts -----------------------------------------------------------------------------------------------
 
 
 def test_an_excerpt_is_the_files_own_text() -> None:
@@ -354,7 +373,7 @@ def test_decorators_belong_to_an_excerpt_and_methods_are_dedented() -> None:
 
 
 def test_an_excerpt_does_not_import_the_module() -> None:
-    code = "import sys; from lib.reading import excerpt; excerpt('lib.runs.context:RunContext'); print(*sys.modules)"
+    code = "import sys; from lib.reading import excerpt as e; e('lib.runs.context:Task'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "lib.runs.context" not in done.stdout.split()
 
@@ -379,7 +398,9 @@ def test_source_comes_out_of_pandoc_as_folded_highlighted_code(
     project: Path, shown: list[str], to_html: Callable[[str], str]
 ) -> None:
     publish(project, "laptop", curve())
-    open_post("demo", root=project).source("lib.core:InputError", "lib.core:PostsError", summary="Errors < all")
+    open_post("demo", root=project).source(
+        "lib.core:InputError", "lib.core:PostsError", summary="Errors < all"
+    )
     html = to_html(shown[0])
     assert html.startswith('<details class="code-fold">\n<summary>')
     assert "Errors &lt; all" in html and html.rstrip().endswith("</details>")
@@ -394,7 +415,7 @@ def test_without_a_repository_there_is_no_link(project: Path) -> None:
     assert "](" not in source_markdown(["lib.core:InputError"], "Errors", project)
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------------------------------
 
 
 def test_say_fills_in_numbers(project: Path, shown: list[str]) -> None:
@@ -415,7 +436,9 @@ def test_say_fills_in_numbers(project: Path, shown: list[str]) -> None:
         (r"$\frac{1}{2}$", {}, "no value for '1', '2'"),
     ],
 )
-def test_a_sentence_that_cannot_be_filled_in_is_refused(template: str, values: dict[str, Any], words: str) -> None:
+def test_a_sentence_that_cannot_be_filled_in_is_refused(
+    template: str, values: dict[str, Any], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         filled(template, values)
 
@@ -446,7 +469,9 @@ def test_without_claims_the_table_is_refused(project: Path) -> None:
         open_post("demo", root=project).claims()
 
 
-def test_markdown_is_displayed_as_markdown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markdown_is_displayed_as_markdown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     display = pytest.importorskip("IPython.display")
     seen: list[Any] = []
     monkeypatch.setattr(display, "display", seen.append)

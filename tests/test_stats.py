@@ -1,8 +1,11 @@
-"""Intervals: closed forms, coverage on simulated data, agreement with scipy, and what happens at the edges."""
+"""Intervals: closed forms, coverage on simulated data, agreement with scipy, and what happens at the
+edges."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +29,7 @@ from lib.stats import (
 sample = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 
 
-# --- t -------------------------------------------------------------------------------------------------------------
+# --- t ------------------------------------------------------------------------------------------------------
 
 
 def test_t_interval_of_two_values_is_the_cauchy_quantile() -> None:
@@ -69,13 +72,14 @@ def test_pairing_removes_what_the_seeds_share() -> None:
     assert paired(b, a).mean == -found.mean and paired(b, a).low == -found.high
 
 
-# --- bootstrap -----------------------------------------------------------------------------------------------------
+# --- bootstrap ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["bca", "percentile"])
 def test_bootstrap_agrees_with_scipy_on_a_skewed_sample(method: str) -> None:
     x = np.random.default_rng(3).exponential(size=25)
-    ours = bootstrap_interval(x, np.random.default_rng(0), method=method, resamples=20_000)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    ours = bootstrap_interval(x, rng, method=method, resamples=20_000)  # type: ignore[arg-type]
     theirs = scipy_stats.bootstrap(
         (x,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(1)
     ).confidence_interval
@@ -125,14 +129,17 @@ def test_bootstrap_of_a_mean_stays_within_the_data(values: list[float], seed: in
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
 
 
-# --- proportions, ranks --------------------------------------------------------------------------------------------
+# --- proportions, ranks -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (481, 1000), (1, 1)])
 def test_wilson_agrees_with_scipy(k: int, n: int) -> None:
     found = wilson(k, n)
     theirs = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert (found.low, found.high) == (pytest.approx(theirs.low, abs=1e-12), pytest.approx(theirs.high, abs=1e-12))
+    assert (found.low, found.high) == (
+        pytest.approx(theirs.low, abs=1e-12),
+        pytest.approx(theirs.high, abs=1e-12),
+    )
     assert 0 <= found.low <= found.mean <= found.high <= 1
 
 
@@ -165,11 +172,11 @@ def test_spearman_covers_a_normal_pairs_rank_correlation() -> None:
     assert 0.92 <= hits / 600 <= 0.98
 
 
-# --- edges ---------------------------------------------------------------------------------------------------------
+# --- edges --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [t_interval, lambda x: bootstrap_interval(x, np.random.default_rng(0))])
-def test_one_value_says_nothing_about_the_spread_and_equal_values_are_a_point(make) -> None:  # type: ignore[no-untyped-def]
+def test_one_value_has_no_spread_and_equal_values_are_a_point(make: Callable[[Any], Interval]) -> None:
     one = make([0.7])
     assert (one.mean, one.low, one.high, one.n, one.known) == (0.7, -math.inf, math.inf, 1, False)
     same = make([0.1, 0.1, 0.1])
@@ -177,8 +184,12 @@ def test_one_value_says_nothing_about_the_spread_and_equal_values_are_a_point(ma
 
 
 @pytest.mark.parametrize("values", [[], [0.1, math.nan], [0.1, math.inf], [[0.1, 0.2]], ["a"], 0.5])
-def test_what_is_no_sample_is_refused(values) -> None:  # type: ignore[no-untyped-def]
-    for make in (t_interval, lambda x: bootstrap_interval(x, np.random.default_rng(0)), lambda x: paired(x, x)):
+def test_what_is_no_sample_is_refused(values: Any) -> None:
+    for make in (
+        t_interval,
+        lambda x: bootstrap_interval(x, np.random.default_rng(0)),
+        lambda x: paired(x, x),
+    ):
         with pytest.raises(InputError):
             make(values)
 
@@ -199,12 +210,17 @@ def test_other_refusals_say_what_is_accepted() -> None:
     assert interval([1, 2, 3]) == t_interval([1, 2, 3])
 
 
-# --- how numbers are written ---------------------------------------------------------------------------------------
+# --- how numbers are written --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("value", "spec", "text"),
-    [(0.6644, ".1%", "66.4\u00a0%"), (-0.25, ".2f", "−0.25"), (-0.0001, ".2f", "0.00"), (1234.5, ",.0f", "1,234")],
+    [
+        (0.6644, ".1%", "66.4\u00a0%"),
+        (-0.25, ".2f", "−0.25"),
+        (-0.0001, ".2f", "0.00"),
+        (1234.5, ",.0f", "1,234"),
+    ],
 )
 def test_numbers_for_readers(value: float, spec: str, text: str) -> None:
     assert number(value, spec) == text
