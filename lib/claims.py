@@ -13,8 +13,8 @@
       data: [mnist]                        # the data sets that can decide it
       quantity: {name: gain, with: {alpha: 50}}     # a function of lib.quantities.<post>, with its arguments
       expect: {above: 0.2}                 # exactly one of above: x, below: x, within: [value, margin]
-      paper: 0.893                         # optional: the sources' numbers (or short texts), in the quantity's unit,
-      original: 0.481                      #   shown beside ours
+      paper: 0.893                         # optional: the sources' numbers, or short texts,
+      original: 0.481                      #   shown beside ours; in the quantity's unit
       format: ".1%"                        # optional: how numbers are written (default .3f)
       unit: ""                             # optional: written after each number
       min_seeds: 3                         # optional (default 3, at least 2): fewer seeds cannot decide

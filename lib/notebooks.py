@@ -111,7 +111,9 @@ def parameters(path: Path) -> tuple[Parameter, ...]:
             raise InputError(f"{path}: parameter {name} wants a plain default of type {kind}")
         choices = tuple(CHOICES) if name == "profile" else ()
         found.append(
-            Parameter(name, TYPES[kind], default, comments.get(statement.end_lineno or 0, ""), choices)
+            Parameter(
+                name, TYPES[kind], cast(Value, default), comments.get(statement.end_lineno or 0, ""), choices
+            )
         )
     return tuple(found)
 
@@ -128,7 +130,7 @@ def _comments(source: str) -> dict[int, str]:
 def check(path: Path, given: Mapping[str, Any]) -> dict[str, Value]:
     """`given` in the parameters' types; a text from the command line becomes a number if need be.
 
-    Raises InputError for a name that the notebook does not have, and a value that does not fit, naming what would.
+    Raises InputError for a name that the notebook does not have and for a value that does not fit.
     """
     known = {parameter.name: parameter for parameter in parameters(path)}
     out: dict[str, Value] = {}
@@ -148,7 +150,7 @@ def _typed(value: Any, parameter: Parameter, path: Path) -> Value:
         typed = _from_text(value.strip(), kind)
     elif kind is float and type(value) is int:
         typed = float(value)
-    if type(typed) is not kind or (kind is float and not math.isfinite(typed)):
+    if type(typed) is not kind or (isinstance(typed, float) and not math.isfinite(typed)):
         raise InputError(f"{path}: {parameter.name} is {value!r}; {_WANTED[kind]} is wanted")
     if parameter.choices and typed not in parameter.choices:
         raise InputError(
@@ -355,7 +357,7 @@ def _execute(job: Job, values: dict[str, Value], kernels: _Kernels) -> Done:
         with open(Path(folder) / "kernel.log", "w+b") as log:
             try:
                 _papermill(job, values, work, _manager(kernels, log, started))
-            except Exception as raised:
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it is this notebook's failure
                 log.seek(0)
                 error = _failure(raised, job, work, log.read().decode(errors="replace"))
             finally:

@@ -203,8 +203,9 @@ def show(draw: Draw, *, width: float = 680, height: float = 400) -> None:
 
     drawn = [render(draw, mode, width, height) for mode in MODES]
     for (png, text), mode in zip(drawn, MODES, strict=True):
+        size = {"image/png": {"width": round(width), "height": round(height)}}
         content = {"image/png": base64.b64encode(png).decode(), "text/plain": f"{text} ({mode})"}
-        display(content, metadata={"image/png": {"width": round(width), "height": round(height)}}, raw=True)
+        display(content, metadata=size, raw=True)
 
 
 def save(

@@ -520,7 +520,7 @@ class Post:
         """Display a warning where some of the records are smoke runs; nothing where none is."""
         if self.smoke:
             show_markdown(
-                "::: {.callout-warning}\n## Smoke run\n\nSome of the figures on this page come from smoke runs: "
+                "::: {.callout-warning}\n## Smoke run\n\nSome figures on this page come from smoke runs: "
                 "tiny data, a few steps. They show that the code runs, and say nothing about the claims.\n:::"
             )
 

@@ -99,7 +99,7 @@ def interval(
 
 
 def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Student's interval of the mean of independent `values` (n,): mean ± t s / √n, n − 1 degrees of freedom."""
+    """Student's interval of the mean of independent `values` (n,): mean ± t s / √n with df = n − 1."""
     x = _checked(values, level)
     mean = _mean(x)
     if len(x) == 1:
@@ -188,8 +188,8 @@ def wilson(successes: int, n: int, *, level: float = LEVEL) -> Interval:
 def spearman(x: ArrayLike, y: ArrayLike, *, level: float = LEVEL) -> Interval:
     """Spearman's rank correlation of `x` and `y` (n,), with Bonett and Wright's interval.
 
-    Ties take their average rank. The interval is Fisher's with variance (1 + ρ²/2) / (n − 3); all of [−1, 1] where n ≤ 3. Where one side is
-    constant there is no correlation: InputError.
+    Ties take their average rank. The interval is Fisher's with variance (1 + ρ²/2) / (n − 3); all of [−1, 1]
+    where n ≤ 3. Where one side is constant there is no correlation: InputError.
     """
     a, b = _checked(x, level), _checked(y, level)
     if len(a) != len(b):

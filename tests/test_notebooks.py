@@ -197,7 +197,7 @@ EVERYTHING = (
     code("values", "import os\nimport sys\n\n[profile, n, rate, loud]"),
     code(
         "where",
-        "e = os.environ\nprint(sys.executable, os.getcwd(), e['OMP_NUM_THREADS'], e['POSTS_THREADS'], sep=';')",
+        "e = os.environ\nprint(sys.executable, os.getcwd(), e['OMP_NUM_THREADS'], e['POSTS_THREADS'])",
     ),
     code("hashes", "{'a', 'b', 'c', 'd', 'e'}"),
     code("stream", f"import warnings\nprint({str(ROOT)!r} + '/lib/core.py')\nwarnings.warn('careful')"),
@@ -230,7 +230,7 @@ def test_a_notebook_is_executed_quietly_and_reproducibly(
 
     found = outputs(jobs[0].out)
     assert found["values"] == "['smoke', 4, 1, False]"
-    assert found["where"] == f"{sys.executable};{path.parent};1;1\n"
+    assert found["where"] == f"{sys.executable} {path.parent} 1 1\n"
     assert "lib/core.py\n" in found["stream"] and str(ROOT) not in found["stream"]
     assert "<cell>:3: UserWarning: careful" in found["stream"] and "ipykernel_" not in first.decode()
 
