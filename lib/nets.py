@@ -112,7 +112,7 @@ class StackedMLP:
                 layer.bias.copy_(bias[member])
         return network
 
-    def logits(self, inputs: Float[Tensor, batch * shape]) -> Float[Tensor, "members batch n_classes"]:
+    def logits(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "members batch n_classes"]:
         """What each member answers to the same batch."""
         hidden = inputs.flatten(1).expand(self.members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -123,7 +123,7 @@ class StackedMLP:
 
     def backward(
         self,
-        inputs: Float[Tensor, batch * shape],
+        inputs: Float[Tensor, "batch ..."],
         labels: Int64[Tensor, " batch"] | Float[Tensor, "batch n_classes"],
     ) -> Float[Tensor, " members"]:
         """Mean cross-entropy of each member over the batch, and its gradient in `gradients`.
