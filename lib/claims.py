@@ -327,6 +327,8 @@ class Evidence:
 
     def runs(self, experiment: str) -> Runs:
         """As `Post.runs`, kept to the claim's data sets where there are any of them."""
+        if experiment not in self._post.experiments:
+            raise Missing(f"no {self._post.reading} records of {experiment}")
         runs = self._post.runs(experiment)
         kept = [record for record in runs.records if set(data_sets(record)) <= set(self._claim.data)]
         if kept:

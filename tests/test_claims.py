@@ -181,7 +181,7 @@ CLEAR = [0.3, 0.31, 0.32]
         (mistakes(CLEAR), "smoke", {}, "smoke runs cannot decide, laptop ones can"),
         (mistakes(CLEAR), "laptop", {"profile": "full"}, "laptop runs cannot decide, full ones can"),
         (mistakes(CLEAR, "digits"), "laptop", {}, "runs on digits cannot decide, runs on mnist can"),
-        ([], "laptop", {}, "demo has no records of 'mistakes'"),
+        ([], "laptop", {}, "no published records of mistakes"),
         (mistakes(CLEAR), "laptop", {"quantity": {"name": "gain", "with": {"alpha": 75}}}, "no run fits"),
         (mistakes(CLEAR)[:-1], "laptop", {}, "no number for seed 2: a run is missing or diverged"),
         (
