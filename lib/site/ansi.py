@@ -63,6 +63,11 @@ def _apply(codes: list[int], classes: dict[str, str]) -> None:
             side = "fg" if code == 38 else "bg"
             classes[side] = f"ansi-{COLOURS[values[0] % 8]}{'-intense' if values[0] > 7 else ''}-{side}"
     else:
-        for base, side, shade in ((30, "fg", ""), (40, "bg", ""), (90, "fg", "-intense"), (100, "bg", "-intense")):
+        for base, side, shade in (
+            (30, "fg", ""),
+            (40, "bg", ""),
+            (90, "fg", "-intense"),
+            (100, "bg", "-intense"),
+        ):
             if base <= code < base + 8:
                 classes[side] = f"ansi-{COLOURS[code - base]}{shade}-{side}"

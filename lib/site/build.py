@@ -90,7 +90,9 @@ def build(
     return BuildReport(out, chosen, len(paths), done.ran, time.monotonic() - begin)
 
 
-def _embedded(site: Site, folder: Path, done: dict[str, Path], parts: dict[str, str], jobs: int | None) -> None:
+def _embedded(
+    site: Site, folder: Path, done: dict[str, Path], parts: dict[str, str], jobs: int | None
+) -> None:
     files, _ = embedded.render_site(site, done, parts, site.root / WORK / "pages", jobs)
     for name, data in sorted(files.items()):
         path = folder / name
@@ -119,12 +121,18 @@ def _key(site: Site, paths: list[str], done: dict[str, Path], renderer: str) -> 
     """A hash of all that the site is made from."""
     root = site.root
     package = Path(__file__).resolve().parent.parent
-    beside = [path for folder in ("posts", "about", "scorecard", "benchmarks") for path in (root / folder).rglob("*")]
+    beside = [
+        path
+        for folder in ("posts", "about", "scorecard", "benchmarks")
+        for path in (root / folder).rglob("*")
+    ]
     inputs = [path for path in beside if path.is_file() and path.suffix != ".pyc"]
     inputs += [root / "_quarto.yml", *(root / name for name in site.bibliography if (root / name).is_file())]
     inputs += [root / path for path in paths]
     digest = hashlib.sha256(f"{renderer} {tree_hash(set(inputs), root)}".encode())
-    digest.update(tree_hash((p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"), package).encode())
+    digest.update(
+        tree_hash((p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"), package).encode()
+    )
     for name, path in sorted(done.items()):
         digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -159,7 +167,7 @@ def _generated(root: Path) -> dict[str, str]:
     """The generated parts, judged again only where records, claims, notebooks or code changed."""
     package = Path(__file__).resolve().parent.parent
     inputs = [p for name in ("posts", "benchmarks") for p in (root / name).rglob("*") if p.is_file()]
-    code = [path for path in package.rglob("*.py")]
+    code = list(package.rglob("*.py"))
     key = hashlib.sha256(
         (tree_hash([*inputs, root / "_quarto.yml"], root) + tree_hash(code, package)).encode()
     ).hexdigest()

@@ -28,7 +28,9 @@ def callout(node: Node, state: State) -> list[Node] | None:
             raise state.error(name, f"{name} has no attribute {key!r}; there are {', '.join(ATTRIBUTES)}")
     appearance = options.get("appearance", "default")
     if appearance not in APPEARANCES:
-        raise state.error(name, f"{name}: appearance is {appearance!r}; one of {', '.join(APPEARANCES)} is wanted")
+        raise state.error(
+            name, f"{name}: appearance is {appearance!r}; one of {', '.join(APPEARANCES)} is wanted"
+        )
     title: list[Node] | None = None
     if "title" in options:
         title = _inline_markdown(options["title"])
@@ -42,9 +44,11 @@ def callout(node: Node, state: State) -> list[Node] | None:
     names += ["no-icon"] if options.get("icon") == "false" else []
     names += [item for item in classes if item != name]
     where = f' id="{html.escape(identifier)}"' if identifier else ""
-    heading = [plain([pandoc.inline(f'<span class="screen-reader-only">{kind.title()}</span>'), *title])] if title else [
-        plain([pandoc.text(kind.title())])
-    ]
+    heading = (
+        [plain([pandoc.inline(f'<span class="screen-reader-only">{kind.title()}</span>'), *title])]
+        if title
+        else [plain([pandoc.text(kind.title())])]
+    )
     icon = '<div class="callout-icon-container"><i class="callout-icon"></i></div>'
     body = [raw('<div class="callout-body-container callout-body">'), *blocks, raw("</div>")]
     opening = raw(f'<div{where} class="{" ".join(names)}">')
@@ -75,4 +79,3 @@ def _inline_markdown(text: str) -> list[Node]:
         return tree
     blocks = pandoc.parse(text)[0]["blocks"]
     return blocks[0]["c"] if blocks else []
-

@@ -40,7 +40,9 @@ def fill(node: Node, state: State) -> list[Node]:
     if _shown(cell, state, "output"):
         blocks += _outputs(cell, parts, state)
     elif label and re.match(r"(fig|tbl)-", label):
-        raise InputError(f"{state.page.where(cell)}: {label} has output: false, so there is nothing to refer to")
+        raise InputError(
+            f"{state.page.where(cell)}: {label} has output: false, so there is nothing to refer to"
+        )
     if not blocks:
         return []
     classes = options.get("classes", [])
@@ -108,7 +110,9 @@ def _outputs(cell: Cell, parts: dict[str, list[Node]], state: State) -> list[Nod
                 # `label-1`, `label-2`: subfigures, lettered under the figure's one caption.
                 caption = _inlines(parts.get(f"sub-{nth}"), where)
                 picture(state, image, caption or _alt_only(image))
-                drawn.append(float_div(f"{label}-{nth + 1}" if label else "", "fig", [pandoc.plain([image])], caption))
+                drawn.append(
+                    float_div(f"{label}-{nth + 1}" if label else "", "fig", [pandoc.plain([image])], caption)
+                )
                 continue
             caption = _inlines(parts.get("cap") or parts.get(f"cap-{nth}"), where)
             picture(state, image, caption)
@@ -122,7 +126,9 @@ def _outputs(cell: Cell, parts: dict[str, list[Node]], state: State) -> list[Nod
             blocks.append(div([body], "", classes))
         elif label.startswith("fig-") and kind == "text/html" and not images:
             # A figure drawn by a script of ours: the HTML is the figure.
-            body = float_div(label, "fig", _rich(output, i, parts, cell, state), _inlines(parts.get("cap"), where))
+            body = float_div(
+                label, "fig", _rich(output, i, parts, cell, state), _inlines(parts.get("cap"), where)
+            )
             blocks.append(div([body], "", classes))
         else:
             content = _rich(output, i, parts, cell, state)
@@ -212,7 +218,9 @@ def _rich(
         return [_terminal(joined(output["data"][kind]))]
     if not kind:
         kinds = ", ".join(output.get("data") or {}) or "nothing"
-        raise InputError(f"{state.page.where(cell)}: cannot show an output of {kinds}; display HTML or an image")
+        raise InputError(
+            f"{state.page.where(cell)}: cannot show an output of {kinds}; display HTML or an image"
+        )
     raise InputError(f"{state.page.where(cell)}: an output of {kind} does not fit here")
 
 
@@ -242,7 +250,9 @@ def _image(cell: Cell, i: int, nth: int, state: State) -> Node:
     try:
         data = content.encode() if kind == "image/svg+xml" else base64.b64decode(content, validate=False)
     except binascii.Error as error:
-        raise InputError(f"{state.page.where(cell)}: output {i + 1} is no {kind}; execute the notebook again") from error
+        raise InputError(
+            f"{state.page.where(cell)}: output {i + 1} is no {kind}; execute the notebook again"
+        ) from error
     label = cell.options.get("label") or f"cell-{cell.number}"
     name = f"{state.stem}_files/figure-html/{label}-output-{i + 1}.{EXTENSIONS[kind]}"
     state.files[name] = data

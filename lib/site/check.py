@@ -1,7 +1,7 @@
 """What is wrong with a built site, by either renderer: links, ids, images, leaks, the feed, requests, weight.
 
-    for problem in check(root()): ...      # the site in the project's output folder
-    check_site(Path("_site"), "https://example.org/blog")
+for problem in check(root()): ...      # the site in the project's output folder
+check_site(Path("_site"), "https://example.org/blog")
 """
 
 from __future__ import annotations
@@ -18,7 +18,20 @@ import lxml.html
 
 from lib.site.settings import settings
 
-LEAKS = ("code-summary", "code-fold:", "?@", "Text(0", "{{<", ":::", "<Figure size", "#| ", "@fig-", "@tbl-", "@eq-", "@sec-")
+LEAKS = (
+    "code-summary",
+    "code-fold:",
+    "?@",
+    "Text(0",
+    "{{<",
+    ":::",
+    "<Figure size",
+    "#| ",
+    "@fig-",
+    "@tbl-",
+    "@eq-",
+    "@sec-",
+)
 WEIGHT = 300_000
 
 
@@ -46,7 +59,9 @@ def check(root: Path) -> list[Problem]:
 def check_site(folder: Path, url: str) -> list[Problem]:
     """The problems of the site in `folder`, which is to be served at `url`."""
     pages = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.html"))}
-    trees = {name: lxml.html.document_fromstring(path.read_text(encoding="utf-8")) for name, path in pages.items()}
+    trees = {
+        name: lxml.html.document_fromstring(path.read_text(encoding="utf-8")) for name, path in pages.items()
+    }
     ids = {name: [element.get("id") for element in tree.xpath("//*[@id]")] for name, tree in trees.items()}
     problems: list[Problem] = []
     for name, tree in trees.items():
@@ -61,7 +76,11 @@ def check_site(folder: Path, url: str) -> list[Problem]:
 
 def _ids(name: str, ids: list[str]) -> Iterator[Problem]:
     for identifier in sorted({item for item in ids if ids.count(item) > 1}):
-        yield Problem(name, f"the id {identifier!r} is there {ids.count(identifier)} times; rename a heading, label or cell id", identifier)
+        yield Problem(
+            name,
+            f"the id {identifier!r} is there {ids.count(identifier)} times; rename a heading, label or cell id",
+            identifier,
+        )
 
 
 def _links(
@@ -83,9 +102,13 @@ def _links(
             path = posixpath.normpath(posixpath.join(path, "index.html"))
         if path.startswith("..") or not (folder / path).is_file():
             yield Problem(name, f"the link to {target} leads nowhere", target)
-        elif parts.fragment and path in ids and "=" not in parts.fragment:
-            if unquote(parts.fragment) not in ids[path]:
-                yield Problem(name, f"the link to {target} leads to no place in {path}", f"#{parts.fragment}")
+        elif (
+            path in ids
+            and parts.fragment
+            and "=" not in parts.fragment
+            and unquote(parts.fragment) not in ids[path]
+        ):
+            yield Problem(name, f"the link to {target} leads to no place in {path}", f"#{parts.fragment}")
 
 
 def _images(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
@@ -93,9 +116,13 @@ def _images(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
         source = image.get("src", "")
         hidden = image.xpath("ancestor::*[@aria-hidden='true']")
         if not (image.get("alt") or "").strip() and not hidden:
-            yield Problem(name, f"the image {source} has no alt text; add fig-alt", posixpath.basename(source))
+            yield Problem(
+                name, f"the image {source} has no alt text; add fig-alt", posixpath.basename(source)
+            )
         if not (image.get("width") and image.get("height")) and "width" not in (image.get("style") or ""):
-            yield Problem(name, f"the image {source} has no width and height, so the page moves while it loads", source)
+            yield Problem(
+                name, f"the image {source} has no width and height, so the page moves while it loads", source
+            )
 
 
 def _requests(name: str, tree: lxml.html.HtmlElement, url: str) -> Iterator[Problem]:
@@ -107,12 +134,18 @@ def _requests(name: str, tree: lxml.html.HtmlElement, url: str) -> Iterator[Prob
         target = element.get("src") or element.get("href") or ""
         netloc = urlsplit(target).netloc
         if netloc and netloc != own:
-            yield Problem(name, f"<{element.tag}> asks {netloc} for {target}; keep a copy in the site", target)
+            yield Problem(
+                name, f"<{element.tag}> asks {netloc} for {target}; keep a copy in the site", target
+            )
 
 
 def _leaks(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
     for main in tree.xpath("//main"):
-        words = " ".join(main.xpath(".//text()[not(ancestor::pre or ancestor::code or ancestor::script or ancestor::annotation)]"))
+        words = " ".join(
+            main.xpath(
+                ".//text()[not(ancestor::pre or ancestor::code or ancestor::script or ancestor::annotation)]"
+            )
+        )
         for leak in LEAKS:
             if leak in words:
                 at = words.index(leak)
@@ -121,17 +154,23 @@ def _leaks(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
         for code in main.xpath(".//code[contains(concat(' ', @class, ' '), ' sourceCode ')]"):
             for line in code.text_content().splitlines():
                 if re.match(r"\s*#\s?\|?\s*(code-summary|code-fold|label|fig-cap)\s*:", line):
-                    yield Problem(name, f"the option line {line.strip()!r} shows as code; '#| ' begins an option", line.strip())
+                    yield Problem(
+                        name,
+                        f"the option line {line.strip()!r} shows as code; '#| ' begins an option",
+                        line.strip(),
+                    )
 
 
 def _weight(name: str, tree: lxml.html.HtmlElement, folder: Path, path: Path) -> Iterator[Problem]:
     total = path.stat().st_size
-    for target in tree.xpath("//link[@rel='stylesheet']/@href | //script/@src"):
+    for target in tree.xpath("//link[@rel='stylesheet' or @rel='preload']/@href | //script/@src"):
         beside = folder / posixpath.normpath(posixpath.join(posixpath.dirname(name), urlsplit(target).path))
         if not target.startswith("/") and beside.is_file():
             total += beside.stat().st_size
     if total > WEIGHT:
-        yield Problem(name, f"{total / 1000:.0f} kB without its figures; a page has at most {WEIGHT / 1000:.0f} kB")
+        yield Problem(
+            name, f"{total / 1000:.0f} kB without its figures; a page has at most {WEIGHT / 1000:.0f} kB"
+        )
 
 
 def _feed(path: Path, folder: Path, url: str) -> Iterator[Problem]:

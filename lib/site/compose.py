@@ -56,13 +56,14 @@ def shown_outputs(cell: Cell) -> list[dict[str, Any]]:
     picture = any(str(mime).startswith("image/") for o in cell.outputs for mime in (o.get("data") or {}))
     shown = []
     for output in cell.outputs:
-        if output["output_type"] == "stream" and output.get("name") == "stderr":
-            if cell.options.get("warning") is False:
-                continue
+        if output.get("name") == "stderr" and cell.options.get("warning") is False:
+            continue
         data = output.get("data") or {}
         if output["output_type"] == "execute_result" and set(data) == {"text/plain"}:
             text = joined(data["text/plain"]).strip()
-            if (picture and DISCARDED.match(text)) or text.startswith(("[<matplotlib", "<matplotlib", "<seaborn.")):
+            if (picture and DISCARDED.match(text)) or text.startswith(
+                ("[<matplotlib", "<matplotlib", "<seaborn.")
+            ):
                 continue
         shown.append(output)
     return shown
@@ -129,7 +130,11 @@ def _code(page: Page, cell: Cell) -> list[str]:
             part(f"out-{i}", joined(output["data"][kind]))
         elif kind == "text/latex":
             part(f"out-{i}", joined(output["data"][kind]).strip())
-        elif options.get("output") == "asis" and output["output_type"] == "stream" and output["name"] == "stdout":
+        elif (
+            options.get("output") == "asis"
+            and output["output_type"] == "stream"
+            and output["name"] == "stdout"
+        ):
             part(f"out-{i}", joined(output["text"]))
     return [*lines, ":::::::"]
 

@@ -1,7 +1,7 @@
 """Numbers for figures, tables, equations and sections, and `@fig-x` as links with Quarto's texts ('Figure 1').
 
-    numbers = number(blocks, state)        # after floats are recognised, before they are written
-    blocks = resolve(blocks, numbers, state)
+numbers = number(blocks, state)        # after floats are recognised, before they are written
+blocks = resolve(blocks, numbers, state)
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def resolve(blocks: list[Node], numbers: Numbers, state: State) -> list[Node]:
             return None
         if not all(ours):
             names = ", ".join(citation["citationId"] for citation in citations)
-            raise state.error(f"@{citations[0]['citationId']}", f"[{names}] mixes references and citations; split it")
+            raise state.error(
+                f"@{citations[0]['citationId']}", f"[{names}] mixes references and citations; split it"
+            )
         out: list[Node] = []
         for i, citation in enumerate(citations):
             if i:

@@ -93,12 +93,16 @@ def render_site(
     common = _common(site, outputs, generated)
     cache.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        keys = list(pool.map(lambda item: _render(item, site, outputs, generated, executed, cache, common), built))
+        keys = list(
+            pool.map(lambda item: _render(item, site, outputs, generated, executed, cache, common), built)
+        )
     for path in cache.iterdir():
         if path.stem not in keys:
             path.unlink()
     files: Files = {f"assets/{name}": data for name, data in theme.assets().items()}
-    posts = sorted((item for item in built if item.is_post), key=lambda item: (_when(item), item.slug), reverse=True)
+    posts = sorted(
+        (item for item in built if item.is_post), key=lambda item: (_when(item), item.slug), reverse=True
+    )
     for item in built:
         folder = posixpath.dirname(item.output)
         assert item.rendered is not None
@@ -154,7 +158,9 @@ def _render(
     source = executed.get(item.path, site.root / item.path)
     folder = (site.root / item.path).parent
     beside = [path for path in (folder / "images").rglob("*") if path.is_file()]
-    digest = hashlib.sha256(f"{common}\0{item.path}\0{tree_hash(beside, folder)}\0".encode() + source.read_bytes())
+    digest = hashlib.sha256(
+        f"{common}\0{item.path}\0{tree_hash(beside, folder)}\0".encode() + source.read_bytes()
+    )
     key = digest.hexdigest()
     kept = cache / f"{key}.json"
     if kept.is_file():
@@ -200,9 +206,14 @@ def _keep(path: Path, item: Built, folder: Path) -> None:
 
 def _load(path: Path, folder: Path) -> tuple[Rendered, dict[str, Path]]:
     body = json.loads(path.read_text(encoding="utf-8"))
-    files = {name: folder / name if data is None else base64.b64decode(data) for name, data in body["files"].items()}
+    files = {
+        name: folder / name if data is None else base64.b64decode(data)
+        for name, data in body["files"].items()
+    }
     headings = tuple(Heading(*entry) for entry in body["headings"])
-    return Rendered(body["html"], headings, files, body["words"]), {name: folder / name for name in body["linked"]}
+    return Rendered(body["html"], headings, files, body["words"]), {
+        name: folder / name for name in body["linked"]
+    }
 
 
 class Links:
@@ -218,18 +229,28 @@ class Links:
         if parts.scheme or parts.netloc or not parts.path:
             return target
         here = posixpath.dirname(self.item.path)
-        path = parts.path.lstrip("/") if parts.path.startswith("/") else posixpath.normpath(posixpath.join(here, parts.path))
+        path = (
+            parts.path.lstrip("/")
+            if parts.path.startswith("/")
+            else posixpath.normpath(posixpath.join(here, parts.path))
+        )
         tail = (f"?{parts.query}" if parts.query else "") + (f"#{parts.fragment}" if parts.fragment else "")
         for candidate in (path, f"{path.rstrip('/')}/index.ipynb", f"{path.rstrip('/')}/index.qmd"):
             if candidate in self.outputs:
                 return base(self.item, self.site) + self.outputs[candidate] + tail
         if path in self.outputs.values() or path in ("posts/index.xml", "sitemap.xml"):
             return base(self.item, self.site) + path + tail
-        if (self.site.root / path).is_file() and not parts.path.startswith("/") and not path.endswith((".ipynb", ".qmd")):
+        if (
+            (self.site.root / path).is_file()
+            and not parts.path.startswith("/")
+            and not path.endswith((".ipynb", ".qmd"))
+        ):
             self.files[parts.path] = self.site.root / path
             return target
         cell = self.item.page.cell_with(f"({target}") or self.item.page.cell_with(target)
-        raise InputError(f"{self.item.page.where(cell)}: the link to {target} leads nowhere; there is no such page or file")
+        raise InputError(
+            f"{self.item.page.where(cell)}: the link to {target} leads nowhere; there is no such page or file"
+        )
 
 
 def base(item: Built, site: Site) -> str:
@@ -256,7 +277,9 @@ def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
     content = rendered.html
     for spec in _listings(item):
         content = _with_listing(content, _listing(item, spec, site, posts, files), spec)
-    described = " ".join(str(meta.get("description", "")).split()) or (site.description if item.path == "index.qmd" else "")
+    described = " ".join(str(meta.get("description", "")).split()) or (
+        site.description if item.path == "index.qmd" else ""
+    )
     picture = _picture(item, files)
     at = posts.index(item) if item in posts else -1
     values: dict[str, Any] = {
@@ -319,7 +342,10 @@ def _url(site: Site, output: str) -> str:
 
 def _links(item: Built, site: Site) -> list[dict[str, str]]:
     """The paper and the original from the front matter; the notebook, executed and not; places to run it."""
-    links = [{"text": str(entry["text"]), "href": str(entry["href"])} for entry in item.page.meta.get("other-links") or []]
+    links = [
+        {"text": str(entry["text"]), "href": str(entry["href"])}
+        for entry in item.page.meta.get("other-links") or []
+    ]
     links.append({"text": "Executed notebook", "href": f"{item.slug}.ipynb"})
     if site.repo_url:
         links.insert(-1, {"text": "Notebook", "href": f"{site.repo_url}/blob/{site.repo_branch}/{item.path}"})
@@ -327,7 +353,9 @@ def _links(item: Built, site: Site) -> list[dict[str, str]]:
         if parts.netloc == "github.com":
             repository = parts.path.strip("/")
             binder = f"https://mybinder.org/v2/gh/{repository}/{site.repo_branch}?urlpath={quote('lab/tree/' + item.path, safe='')}"
-            colab = f"https://colab.research.google.com/github/{repository}/blob/{site.repo_branch}/{item.path}"
+            colab = (
+                f"https://colab.research.google.com/github/{repository}/blob/{site.repo_branch}/{item.path}"
+            )
             links += [{"text": "Binder", "href": binder}, {"text": "Colab", "href": colab}]
     return links
 
@@ -353,7 +381,9 @@ def _picture(item: Built, files: Files) -> str:
         source = item.root / posixpath.dirname(item.path) / str(name)
         if not source.is_file():
             known = ", ".join(sorted(item.rendered.files if item.rendered else ())[:4]) or "none"
-            raise InputError(f"{item.path}: front matter: image: there is no {name}; the page's images: {known}")
+            raise InputError(
+                f"{item.path}: front matter: image: there is no {name}; the page's images: {known}"
+            )
         files[path] = source
     return path
 
@@ -418,7 +448,9 @@ def _listing(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], 
                 href=root + post.output,
                 date_text=theme.day(_when(post)),
                 iso_day=str(_when(post).date()),
-                description=" ".join(str(post.page.meta.get("description") or post.page.meta.get("subtitle") or "").split()),
+                description=" ".join(
+                    str(post.page.meta.get("description") or post.page.meta.get("subtitle") or "").split()
+                ),
                 categories=tuple(post.page.meta.get("categories") or ()),
                 reading_time=theme.reading_time(post.rendered.words),
                 image=root + picture if picture else "",
@@ -478,9 +510,11 @@ def _feed(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], fil
 
 
 def _sitemap(site: Site, built: list[Built]) -> bytes:
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">',
+    ]
     for item in built:
         if item.output != "404.html":
             lines.append(f"<url><loc>{html.escape(_url(site, item.output))}</loc></url>")
     return "\n".join([*lines, "</urlset>", ""]).encode()
-

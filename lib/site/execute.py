@@ -21,7 +21,17 @@ from lib.core import PostsError
 from lib.project import MARKER
 
 FOLDER = ".build/executed"
-LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib", "seaborn", "ipython", "ipykernel", "nbclient", "papermill")
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "seaborn",
+    "ipython",
+    "ipykernel",
+    "nbclient",
+    "papermill",
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,8 @@ def _key(root: Path, name: str, common: str, profile: str) -> str:
     files = [
         path
         for path in folder.rglob("*")
-        if path.is_file() and ".ipynb_checkpoints" not in path.parts and not path.name.endswith(".failed.ipynb")
+        if path.is_file()
+        and ".ipynb_checkpoints" not in path.parts
+        and not path.name.endswith(".failed.ipynb")
     ]
     return hashlib.sha256(f"{common} {profile} {tree_hash(files, root)}".encode()).hexdigest()

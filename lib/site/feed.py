@@ -52,8 +52,8 @@ def feed(title: str, description: str, link: str, address: str, entries: Iterabl
     generator.load_extension("media", atom=False, rss=True)
     generator.load_extension("dc", atom=False, rss=True)
     generator.title(title)
-    generator.link(href=link, rel="alternate")
     generator.link(href=address, rel="self", type="application/rss+xml")
+    generator.link(href=link, rel="alternate")  # the last one is the channel's link
     generator.description(description or title)
     generator.generator(GENERATOR)
     latest = max((entry.date for entry in entries), default=datetime.datetime(2000, 1, 1, tzinfo=ZONE))
@@ -71,7 +71,9 @@ def feed(title: str, description: str, link: str, address: str, entries: Iterabl
             item.dc.dc_creator(entry.author)
         if entry.image:
             url, kind, width, height = entry.image
-            item.media.content(url=url, medium="image", type=kind, height=str(height), width=str(width), group=None)
+            item.media.content(
+                url=url, medium="image", type=kind, height=str(height), width=str(width), group=None
+            )
     return _ordered(generator.rss_str(pretty=False))
 
 
@@ -98,7 +100,9 @@ def _ordered(xml: bytes) -> bytes:
 def absolute(html: str, url: str) -> str:
     """A page's fragment for readers elsewhere: whole addresses, one image for each figure, no scripts or controls."""
     root = lxml.html.fragment_fromstring(html, create_parent="div")
-    for element in root.xpath("//*[contains(concat(' ', @class, ' '), ' dark-content ')] | //script | //style | //button"):
+    for element in root.xpath(
+        "//*[contains(concat(' ', @class, ' '), ' dark-content ')] | //script | //style | //button"
+    ):
         element.drop_tree()
     for element in root.xpath("//a[@class='anchor'] | //a[@aria-hidden='true']"):
         element.drop_tree()
@@ -111,6 +115,6 @@ def absolute(html: str, url: str) -> str:
                 element.set(name, urljoin(url, target).removesuffix("index.html"))
             elif target:
                 element.set(name, url + target)
-    return "".join(
-        lxml.html.tostring(copy.copy(child), encoding="unicode") for child in root
-    ).replace("]]>", "]]&gt;")
+    return "".join(lxml.html.tostring(copy.copy(child), encoding="unicode") for child in root).replace(
+        "]]>", "]]&gt;"
+    )

@@ -109,7 +109,9 @@ def _float_from_div(attribute: list[Any], blocks: list[Node], columns: int, stat
 
 
 def _with_classes(node: Node, attribute: list[Any]) -> Node:
-    node["c"][0][1] += [name for name in attribute[1] if name.startswith(("column-", "provenance", "nolightbox"))]
+    node["c"][0][1] += [
+        name for name in attribute[1] if name.startswith(("column-", "provenance", "nolightbox"))
+    ]
     return node
 
 
@@ -131,7 +133,9 @@ def _items(blocks: list[Node]) -> list[Node]:
     """What goes into the cells of a layout: each block, and each image of a paragraph that holds images only."""
     items = []
     for block in blocks:
-        if block["t"] == "Para" and all(x["t"] in ("Image", "Link", "SoftBreak", "Space") for x in block["c"]):
+        if block["t"] == "Para" and all(
+            x["t"] in ("Image", "Link", "SoftBreak", "Space") for x in block["c"]
+        ):
             items += [plain([x]) for x in block["c"] if x["t"] in ("Image", "Link")]
         else:
             items.append(block)
@@ -161,7 +165,12 @@ def picture(state: State, image: Node, caption: list[Node] | None = None, galler
     """Finish an Image in place: alt text, size, and the link that enlarges it. Raises InputError where it has no alt."""
     attribute, inlines, (target, _) = image["c"]
     values = key_values(attribute)
-    alt = values.pop("fig-alt", "") or values.pop("alt", "") or pandoc.string(inlines) or pandoc.string(caption or [])
+    alt = (
+        values.pop("fig-alt", "")
+        or values.pop("alt", "")
+        or pandoc.string(inlines)
+        or pandoc.string(caption or [])
+    )
     if not alt:
         raise state.error(
             target.rpartition("/")[2], f"the image {target} has no alt text; add fig-alt (or a caption)"
@@ -187,7 +196,9 @@ def markdown_image(state: State, image: Node) -> None:
     """An image that the author placed: its file is found, measured and kept for the page."""
     target = image["c"][2][0]
     if re.match(r"^(https?:)?//", target):
-        raise state.error(target, f"the image {target} lies elsewhere; keep a copy in images/, no page asks the network")
+        raise state.error(
+            target, f"the image {target} lies elsewhere; keep a copy in images/, no page asks the network"
+        )
     if target.startswith("data:"):
         return
     source = state.folder / target if not target.startswith("/") else state.site.root / target.lstrip("/")
@@ -204,7 +215,9 @@ def markdown_image(state: State, image: Node) -> None:
         if found:
             values |= {"width": str(found[0]), "height": str(found[1])}
     elif width and not re.fullmatch(r"[\d.]+", width):
-        raise state.error(target, f"the image {target} has width {width!r}; pixels or a percentage are wanted")
+        raise state.error(
+            target, f"the image {target} has width {width!r}; pixels or a percentage are wanted"
+        )
     elif found and width:
         values |= {"width": width, "height": str(round(float(width) * found[1] / found[0]))}
     elif found:
@@ -217,13 +230,13 @@ def markdown_image(state: State, image: Node) -> None:
 
 def lower(node: Node, numbers: dict[str, str], parents: dict[str, str]) -> list[Node]:
     """A float as Quarto writes it. numbers: the number of each labelled float, a letter for a subfigure."""
-    (identifier, classes, values), (head, *blocks) = node["c"]
+    (identifier, classes, _), (head, *blocks) = node["c"]
     kind = classes[1]
     caption = list(head["c"][1][0]["c"]) if head["c"][1] else []
     extra = " ".join(classes[2:])
     if not identifier:
         content = [{"t": "Para", "c": b["c"]} if b["t"] == "Plain" else b for b in blocks]
-        opening = f'<div class="quarto-figure quarto-figure-center {extra}">'.replace(" \">", '">')
+        opening = f'<div class="quarto-figure quarto-figure-center {extra}">'.replace(' ">', '">')
         foot = [raw("<figcaption>"), plain(caption), raw("</figcaption>")] if caption else []
         figure = [*foot, *content] if kind == "tbl" else [*content, *foot]
         return [raw(opening), raw('<figure class="figure">'), *figure, raw("</figure>"), raw("</div>")]

@@ -50,10 +50,13 @@ def summary(root: Path, judged: list[Any]) -> str:
     if not total:
         return "No claim has been judged yet.\n"
     items = "\n".join(
-        f'<li class="{_name(verdict)}"><strong>{counts[verdict]}</strong> <span>{verdict}</span></li>' for verdict in VERDICTS
+        f'<li class="{_name(verdict)}"><strong>{counts[verdict]}</strong> <span>{verdict}</span></li>'
+        for verdict in VERDICTS
     )
     bar = "\n".join(
-        f'<span class="{_name(verdict)}" style="flex-grow:{counts[verdict]}"></span>' for verdict in VERDICTS if counts[verdict]
+        f'<span class="{_name(verdict)}" style="flex-grow:{counts[verdict]}"></span>'
+        for verdict in VERDICTS
+        if counts[verdict]
     )
     posts = len({item.claim.post for item in judged})
     return "\n".join(

@@ -1,6 +1,6 @@
 """The size of an image from its first bytes, so that every `<img>` has width and height and nothing moves on loading.
 
-    size(Path("figure.png").read_bytes(), "figure.png")    # (640, 480) in CSS px, or None where it says nothing
+size(Path("figure.png").read_bytes(), "figure.png")    # (640, 480) in CSS px, or None where it says nothing
 """
 
 from __future__ import annotations

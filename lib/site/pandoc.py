@@ -55,7 +55,9 @@ def _run(options: list[str], text: str) -> tuple[str, list[str]]:
     )
     if done.returncode:
         raise PostsError(f"pandoc failed: {' '.join(done.stderr.split())}")
-    return done.stdout, [part.strip() for part in re.split(r"^\[WARNING\] ", done.stderr, flags=re.M) if part.strip()]
+    return done.stdout, [
+        part.strip() for part in re.split(r"^\[WARNING\] ", done.stderr, flags=re.M) if part.strip()
+    ]
 
 
 # --- the tree ------------------------------------------------------------------------------------------------------
@@ -101,7 +103,9 @@ def attr(identifier: str = "", classes: tuple[str, ...] | list[str] = (), **valu
     return [identifier, list(classes), [[key.replace("_", "-"), value] for key, value in values.items()]]
 
 
-def div(blocks: list[Node], identifier: str = "", classes: tuple[str, ...] | list[str] = (), **values: str) -> Node:
+def div(
+    blocks: list[Node], identifier: str = "", classes: tuple[str, ...] | list[str] = (), **values: str
+) -> Node:
     """A Div."""
     return {"t": "Div", "c": [attr(identifier, classes, **values), blocks]}
 
@@ -140,9 +144,7 @@ def string(value: Any) -> str:
                 out.append(content)
             elif kind in ("Space", "SoftBreak", "LineBreak"):
                 out.append(" ")
-            elif kind == "Math":
-                out.append(content[1])
-            elif kind in ("Code", "CodeBlock"):
+            elif kind in ("Math", "Code", "CodeBlock"):
                 out.append(content[1])
             elif kind == "Cite":
                 visit(content[1])

@@ -1,7 +1,7 @@
 """Quarto as the renderer: found, its version checked, run on a staged copy with executed notebooks.
 
-    usable()                               # whether a quarto new enough is on the PATH
-    render(site, folder, executed, generated, tell)
+usable()                               # whether a quarto new enough is on the PATH
+render(site, folder, executed, generated, tell)
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def version() -> tuple[int, ...] | None:
     found = shutil.which("quarto")
     if found is None:
         return None
-    done = subprocess.run([found, "--version"], capture_output=True, encoding="utf-8", check=False, timeout=60)
+    done = subprocess.run(
+        [found, "--version"], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
     match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
     return tuple(int(part) for part in match.groups() if part) if match and done.returncode == 0 else None
 
@@ -57,7 +59,9 @@ def render(
     if found is None:
         raise InputError("quarto is not on the PATH; install it, or use --renderer embedded")
     if found[:2] < OLDEST:
-        raise InputError(f"quarto {'.'.join(map(str, found))} is too old; {oldest} or newer is wanted, or --renderer embedded")
+        raise InputError(
+            f"quarto {'.'.join(map(str, found))} is too old; {oldest} or newer is wanted, or --renderer embedded"
+        )
     stage = site.root / STAGE
     _stage(site, stage, executed, generated)
     lines: list[str] = []
@@ -87,8 +91,12 @@ def render(
 
 def failure(lines: list[str]) -> str:
     """One line from Quarto's output: the page that it was at, and what it said was wrong."""
-    page = next((m.group(1) for line in reversed(lines) if (m := re.match(r"\s*\[\s*\d+/\d+\]\s+(\S+)", line))), "")
-    start = next((i for i, line in enumerate(lines) if re.search(r"\bERROR\b|^Error", line)), max(0, len(lines) - 3))
+    page = next(
+        (m.group(1) for line in reversed(lines) if (m := re.match(r"\s*\[\s*\d+/\d+\]\s+(\S+)", line))), ""
+    )
+    start = next(
+        (i for i, line in enumerate(lines) if re.search(r"\bERROR\b|^Error", line)), max(0, len(lines) - 3)
+    )
     said = " ".join(" ".join(lines[start : start + 4]).split())
     return f"quarto failed{f' at {page}' if page else ''}: {said or 'it said nothing'}"
 
@@ -120,7 +128,9 @@ def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[s
     config = yaml.safe_load((site.root / "_quarto.yml").read_text(encoding="utf-8"))
     config.get("project", {}).pop("pre-render", None)
     config["execute"] = {"enabled": False}
-    (stage / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (stage / "_quarto.yml").write_text(
+        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
 
 
 def _without_injected(path: Path) -> str:

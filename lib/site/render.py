@@ -59,6 +59,7 @@ def render(
     numbers = number(blocks, state)
     blocks = resolve(blocks, numbers, state)
     words = len(pandoc.string(blocks).split())
+    blocks = _unbroken(blocks)
     blocks = pandoc.walk(blocks, lambda node: _lower(node, numbers.labels, numbers.parents))
     blocks = _sections(blocks, state)
     if state.needs_references:
@@ -81,12 +82,16 @@ def _refuse(warnings: list[str], page: Page, composed: Composed) -> None:
         missing = re.match(r"Citeproc: citation (\S+) not found", short)
         if missing:
             cell = page.cell_with(f"@{missing.group(1)}")
-            raise InputError(f"{page.where(cell)}: @{missing.group(1)} is not in the bibliography; add it to references.bib")
+            raise InputError(
+                f"{page.where(cell)}: @{missing.group(1)} is not in the bibliography; add it to references.bib"
+            )
         math = re.match(r"Could not convert TeX math (.*), rendering as TeX", warning, re.S)
         if math:
             formula = math.group(1).strip()
             cell = page.cell_with(formula) or page.cell_with(formula.split("\\qquad(")[0].strip())
-            raise InputError(f"{page.where(cell)}: the formula {' '.join(formula.split())} is not one that pandoc knows")
+            raise InputError(
+                f"{page.where(cell)}: the formula {' '.join(formula.split())} is not one that pandoc knows"
+            )
         line = re.search(r"line (\d+)", short)
         cell = composed.cell_at(int(line.group(1))) if line else None
         if short.startswith("Div at"):
@@ -129,6 +134,27 @@ def _transform(blocks: list[Node], state: State) -> list[Node]:
     return pandoc.walk(blocks, change)
 
 
+def _unbroken(blocks: list[Node]) -> list[Node]:
+    """Keep a formula and the punctuation after it on one line: browsers break between the two."""
+
+    def change(node: Node) -> None:
+        if node["t"] not in ("Para", "Plain") or not isinstance(node["c"], list):
+            return
+        out: list[Node] = []
+        for item in node["c"]:
+            last = out[-1] if out else None
+            if last and last["t"] == "Math" and last["c"][0]["t"] == "InlineMath" and item["t"] == "Str":
+                mark = re.match(r"[.,;:!?)\]’”]+", item["c"])
+                if mark:
+                    out[-1] = {"t": "Span", "c": [["", ["nobreak"], []], [last, pandoc.text(mark.group())]]}
+                    item = pandoc.text(item["c"][mark.end() :]) if mark.end() < len(item["c"]) else None
+            if item:
+                out.append(item)
+        node["c"] = out
+
+    return pandoc.walk(blocks, change)
+
+
 def _done(image: Node) -> bool:
     return any(key == "alt" for key, _ in image["c"][0][2]) and not image["c"][1]
 
@@ -147,10 +173,11 @@ def _sections(blocks: list[Node], state: State) -> list[Node]:
         if block["t"] != "Header":
             out.append(block)
             continue
-        level, (identifier, classes, values), inlines = block["c"]
+        level, (identifier, classes, _), inlines = block["c"]
         if level == 1:
             raise state.error(
-                pandoc.string(inlines), f"'# {pandoc.string(inlines)}': sections begin with '##', the title is the one h1"
+                pandoc.string(inlines),
+                f"'# {pandoc.string(inlines)}': sections begin with '##', the title is the one h1",
             )
         while opened and opened[-1] >= level:
             opened.pop()
@@ -177,14 +204,19 @@ FOOTNOTES = re.compile(r'<section id="footnotes".*?</section>\s*', re.S)
 
 def _finish(html: str) -> str:
     """Notes and references into an appendix; small repairs of pandoc's output."""
-    html = html.replace('<pre class="sourceCode python">', '<pre class="sourceCode python code-with-copy">')
-    html = re.sub(r'<div class="sourceCode( cell-code)?" id="(cb\d+)">', r'<div class="sourceCode\1" id="\2">', html)
-    html = re.sub(r'<div class="sourceCode" id="(cb\d+)"><pre\nclass="sourceCode', r'<div class="sourceCode" id="\1"><pre class="sourceCode', html)
+    # Pandoc puts all classes of a code block on its <pre>; Quarto's page has `cell-code` on the box around it.
+    html = re.sub(
+        r'<div class="sourceCode" (id="cb\d+")><pre\s+class="sourceCode (\w+)( cell-code)?">',
+        r'<div class="sourceCode\3" \1><pre class="sourceCode \2 code-with-copy">',
+        html,
+    )
     notes = FOOTNOTES.search(html)
     appendix = ""
     if notes:
         html = html.replace(notes.group(), "")
-        body = notes.group().replace("<hr />", '<h2 class="anchored quarto-appendix-heading">Footnotes</h2>', 1)
+        body = notes.group().replace(
+            "<hr />", '<h2 class="anchored quarto-appendix-heading">Footnotes</h2>', 1
+        )
         appendix += body.strip()
     references = re.search(r'<section id="quarto-bibliography".*?</section>\s*', html, re.S)
     if references:
@@ -193,5 +225,3 @@ def _finish(html: str) -> str:
     if appendix:
         html = f'{html.rstrip()}\n<div id="quarto-appendix" class="default">\n{appendix.strip()}\n</div>\n'
     return html
-
-

@@ -1,6 +1,6 @@
 """The search index of a built site, by pagefind, made again only where a page has changed.
 
-    index(folder, cache)                   # writes folder/pagefind/
+index(folder, cache)                   # writes folder/pagefind/
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from pathlib import Path
 
 from lib.core import InputError, PostsError
 
-KEPT = ("pagefind.js", "pagefind-worker.js", "pagefind-entry.json", "wasm.en.pagefind", "wasm.unknown.pagefind")
+KEPT = (
+    "pagefind.js",
+    "pagefind-worker.js",
+    "pagefind-entry.json",
+    "wasm.en.pagefind",
+    "wasm.unknown.pagefind",
+)
 SUFFIXES = (".pf_meta", ".pf_fragment", ".pf_index")
 
 
@@ -31,7 +37,17 @@ def index(folder: Path, cache: Path) -> None:
 
 
 def _run(folder: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "pagefind", "--site", str(folder), "--output-path", str(out), "--force-language", "en"]
+    command = [
+        sys.executable,
+        "-m",
+        "pagefind",
+        "--site",
+        str(folder),
+        "--output-path",
+        str(out),
+        "--force-language",
+        "en",
+    ]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
     if "No module named pagefind" in done.stderr:
         raise InputError("pagefind is not installed here: pip install -e '.[site]' brings it")

@@ -1,6 +1,6 @@
 """A look at the built site: a small server on this machine only, with the site's own 404 page.
 
-    serve(root() / "_site", port=8000)     # until Ctrl-C
+serve(root() / "_site", port=8000)     # until Ctrl-C
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(body)
 
     def end_headers(self) -> None:
-        # What was just built is what is wanted: nothing is kept between looks.
-        self.send_header("Cache-Control", "no-store")
+        # What was just built is what is wanted: the browser asks each time whether a file changed.
+        self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -1,7 +1,7 @@
 """What `_quarto.yml` says about the site, checked and typed; both renderers read the same file.
 
-    site = settings(root())
-    site.title, site.url, site.navbar
+site = settings(root())
+site.title, site.url, site.navbar
 """
 
 from __future__ import annotations

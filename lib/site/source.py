@@ -51,10 +51,32 @@ CHOICES = {
 }
 
 META = (
-    "title subtitle date categories description image image-alt other-links toc toc-depth toc-title code-fold "
-    "code-summary format jupyter kernelspec lang author listing page-layout lightbox number-sections execute "
-    "bibliography search original paper title-block-banner profile pagetitle comments aliases draft"
-).split()
+    *(
+        "title",
+        "subtitle",
+        "date",
+        "categories",
+        "description",
+        "image",
+        "image-alt",
+        "other-links",
+        "author",
+        "draft",
+    ),
+    *(
+        "toc",
+        "toc-depth",
+        "toc-title",
+        "code-fold",
+        "code-summary",
+        "execute",
+        "format",
+        "lightbox",
+        "listing",
+        "search",
+    ),
+    *("jupyter", "kernelspec", "lang", "page-layout", "pagetitle"),
+)
 """The front-matter keys that a page may have."""
 
 
@@ -123,7 +145,9 @@ def _notebook(text: str, name: str) -> Page:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{name}: not a notebook: no JSON at line {error.lineno}; restore it from git") from error
+        raise InputError(
+            f"{name}: not a notebook: no JSON at line {error.lineno}; restore it from git"
+        ) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("cells"), list) or raw.get("nbformat") != 4:
         raise InputError(f"{name}: not a notebook of nbformat 4; open it in Jupyter and save it again")
     cells, meta, labels = [], {}, {}
@@ -143,14 +167,20 @@ def _notebook(text: str, name: str) -> Page:
             options, lines = _options(lines, where)
             label = options.get("label")
             if label in labels:
-                raise InputError(f"{where}: the label {label} is already that of cell {labels[label]}; rename one")
+                raise InputError(
+                    f"{where}: the label {label} is already that of cell {labels[label]}; rename one"
+                )
             if label:
                 labels[label] = number
         outputs = tuple(entry.get("outputs") or ())
-        cell = Cell(number, kind, entry.get("id", ""), tuple(lines), options, outputs, entry.get("execution_count"))
+        cell = Cell(
+            number, kind, entry.get("id", ""), tuple(lines), options, outputs, entry.get("execution_count")
+        )
         cells.append(cell)
     if not meta:
-        raise InputError(f"{name}: no front matter; begin with a raw cell that holds '---', 'title: …', '---'")
+        raise InputError(
+            f"{name}: no front matter; begin with a raw cell that holds '---', 'title: …', '---'"
+        )
     return Page(name, _checked_meta(meta, name), tuple(cells))
 
 
@@ -178,7 +208,9 @@ def _front_matter(text: str, where: str) -> dict[str, Any]:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 2}" if line is not None else ""
         problem = getattr(error, "problem", "") or ""
-        raise InputError(f"{where}: the front matter is not YAML{at}: {problem}; quote texts that hold ':' or '#'") from error
+        raise InputError(
+            f"{where}: the front matter is not YAML{at}: {problem}; quote texts that hold ':' or '#'"
+        ) from error
     if not isinstance(meta, dict):
         raise InputError(f"{where}: the front matter is {meta!r}; 'title: …' and the like are wanted")
     return meta
@@ -194,9 +226,13 @@ def _checked_meta(meta: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise InputError(f"{name}: front matter: title is {meta['title']!r}; a text is wanted")
     categories = meta.get("categories") or []
     if not isinstance(categories, list) or not all(isinstance(item, str) for item in categories):
-        raise InputError(f"{name}: front matter: categories is {categories!r}; a list such as [paper] is wanted")
+        raise InputError(
+            f"{name}: front matter: categories is {categories!r}; a list such as [paper] is wanted"
+        )
     links = meta.get("other-links") or []
-    if not isinstance(links, list) or not all(isinstance(x, dict) and {"text", "href"} <= set(x) for x in links):
+    if not isinstance(links, list) or not all(
+        isinstance(x, dict) and {"text", "href"} <= set(x) for x in links
+    ):
         raise InputError(f"{name}: front matter: other-links is {links!r}; a list of text and href is wanted")
     merged = dict(meta)
     html = meta.get("format") if isinstance(meta.get("format"), dict) else {}
@@ -216,7 +252,9 @@ def _date(value: Any, name: str) -> datetime.date | datetime.datetime:
     try:
         return datetime.date.fromisoformat(str(value).strip())
     except ValueError as error:
-        raise InputError(f"{name}: front matter: date is {value!r}; a date such as 2024-06-18 is wanted") from error
+        raise InputError(
+            f"{name}: front matter: date is {value!r}; a date such as 2024-06-18 is wanted"
+        ) from error
 
 
 def _options(lines: list[str], where: str) -> tuple[dict[str, Any], list[str]]:
@@ -238,7 +276,9 @@ def _options(lines: list[str], where: str) -> tuple[dict[str, Any], list[str]]:
         options = yaml.safe_load("\n".join(head)) or {}
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0)
-        raise InputError(f"{where}: the option line {head[min(line, len(head) - 1)]!r} is not YAML; quote its text") from error
+        raise InputError(
+            f"{where}: the option line {head[min(line, len(head) - 1)]!r} is not YAML; quote its text"
+        ) from error
     if not isinstance(options, dict):
         raise InputError(f"{where}: the options are {options!r}; lines such as '#| label: fig-x' are wanted")
     for key, value in options.items():
@@ -268,7 +308,9 @@ def _consistent(options: Mapping[str, Any], where: str) -> None:
         if sorted(options["renderings"]) != ["dark", "light"]:
             raise InputError(f"{where}: renderings is {options['renderings']!r}; [light, dark] is wanted")
         if "fig-subcap" in options or "layout-ncol" in options:
-            raise InputError(f"{where}: renderings with fig-subcap or layout-ncol; draw the panels as one figure")
+            raise InputError(
+                f"{where}: renderings with fig-subcap or layout-ncol; draw the panels as one figure"
+            )
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

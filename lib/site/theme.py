@@ -63,7 +63,9 @@ def assets() -> dict[str, bytes]:
     """Our own files of the site, by path below `assets/`."""
     folder = HERE / "assets"
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -84,13 +86,25 @@ def page(template: str, **values: Any) -> str:
     return environment().get_template(template).render(version=version(), **values)
 
 
-def listing(items: Iterable[Item], *, name: str, fields: list[str], filter: bool, level: int, href: str) -> str:
+def listing(
+    items: Iterable[Item], *, name: str, fields: list[str], filter: bool, level: int, href: str
+) -> str:
     """The posts as a list; with `filter`, buttons for the categories above it."""
     items = list(items)
     names = sorted({category for item in items for category in item.categories}, key=str.casefold)
     counts = [(category, sum(category in item.categories for item in items)) for category in names]
-    return environment().get_template("listing.html").render(
-        items=items, categories=counts, id=name, fields=fields, filter=filter, level=level, listing_href=href
+    return (
+        environment()
+        .get_template("listing.html")
+        .render(
+            items=items,
+            categories=counts,
+            id=name,
+            fields=fields,
+            filter=filter,
+            level=level,
+            listing_href=href,
+        )
     )
 
 
