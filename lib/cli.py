@@ -31,29 +31,29 @@ ProfileOption = Annotated[str, typer.Option("--profile", "-P", help=f"one of {',
 
 def main() -> None:
     """Run the command, turning errors for people into one line and an exit status."""
-    import click
-
+    code: int | None
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        out.print(error.format_message(), markup=False, highlight=False)
-        code = 2
-    except click.ClickException as error:
-        _say_error(error.format_message().replace("\n", " "))
-        code = 2
-    except click.exceptions.Abort:
-        code = 130
     except InputError as error:
         _say_error(str(error))
         code = 2
     except PostsError as error:
         _say_error(str(error))
         code = 1
+    except typer.Abort:
+        code = 130
     except KeyboardInterrupt:
         _say_error("stopped; what was finished is kept")
         code = 130
     except BrokenPipeError:
         code = 0
+    except Exception as error:
+        # Usage errors come from click, or from the copy of it that newer versions of typer carry.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ != "NoArgsIsHelpError":
+            _say_error(" ".join(error.format_message().split()))
+        code = 2
     sys.exit(code or 0)
 
 

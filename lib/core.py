@@ -84,6 +84,7 @@ def later(default: Any) -> Any:
 # --- configs -------------------------------------------------------------------------------------------------------
 
 
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Base of all configs; a subclass is made a frozen dataclass and checked when it is created.

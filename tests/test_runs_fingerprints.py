@@ -62,12 +62,15 @@ def package(tmp_path, monkeypatch):
             path.write_text(source)
         importlib.invalidate_caches()
         fingerprints._module.cache_clear()
+        fingerprints._current.cache_clear()
         return fingerprints.code("pkg.post", "handler") | fingerprints.code("pkg.post", "C")
 
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(fingerprints, "PACKAGE", "pkg")
+    monkeypatch.setattr(fingerprints, "POSTS", "pkg.post:")
     yield write
     fingerprints._module.cache_clear()
+    fingerprints._current.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "pkg"]:
         del sys.modules[name]
 
@@ -91,7 +94,9 @@ def test_what_is_reached(package):
 def changed(package, name, old, new):
     before = package()
     assert old in SOURCES[name]
-    return fingerprints.changes(before, package(**{name: SOURCES[name].replace(old, new)}))
+    assert fingerprints.changes(before) == []
+    package(**{name: SOURCES[name].replace(old, new)})
+    return fingerprints.changes(before)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,8 @@ def changed(package, name, old, new):
         ("nets", "WIDTH = 4", "WIDTH = 5", ["pkg.nets:WIDTH changed"]),
         ("nets", "return n\n", "return n + 1\n", ["pkg.nets:shared changed"]),
         ("post", "2 * self.alpha", "3 * self.alpha", ["pkg.post:C changed"]),
-        ("post", "nets.small(LIMIT)", "nets.big()", ["pkg.nets:WIDTH is gone", "pkg.nets:big is new"]),
+        ("post", "nets.small(LIMIT)", "nets.big()", ["pkg.post:handler changed", "pkg.nets:WIDTH is gone", "pkg.nets:big is new"]),
+        ("tools", "from pkg.nets import shared as again", "from pkg.nets import big as again", ["pkg.nets:big is new"]),
         ("whole", "return 2", "return 3", ["pkg.whole:b changed"]),
     ],
 )

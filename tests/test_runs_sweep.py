@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib.core import InputError
-from lib.runs import ledger, progress, published, sweep
+from lib.runs import context, fingerprints, ledger, progress, published, sweep
 from lib.runs.context import Task, compute_one
 from lib.runs.executors import Serial
 from lib.runs.records import Damaged
@@ -108,13 +108,15 @@ def test_a_damaged_record_is_named_set_aside_and_computed_again(place):
 
 def test_stale_records_are_kept_named_and_computed_again_when_asked(place, monkeypatch):
     project, store, computed = place
-    code = {"lib.methods.x:f": "1"}
-    monkeypatch.setattr("lib.runs.context.code_of", lambda config: dict(code))
-    monkeypatch.setattr(sweep, "code_of", lambda config: dict(code))
+    version = {"toy": "1"}
+    monkeypatch.setattr(context, "code_of", lambda config: dict(version))
+    monkeypatch.setattr(
+        fingerprints, "changes", lambda recorded: [] if recorded == version else ["lib.methods.x:f changed"]
+    )
     sweep.compute("toy-post", "smoke")
     sweep.publish("toy-post", "smoke")
     assert sweep.why("toy-post", project, store) == {}
-    code["lib.methods.x:f"] = "2"
+    version["toy"] = "2"
     assert sweep.compute("toy-post", "smoke").present == 10
     ((reasons, pairs),) = sweep.why("toy-post", project, store).items()
     assert reasons == ("lib.methods.x:f changed",) and len(pairs) == 10

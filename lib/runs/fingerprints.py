@@ -14,12 +14,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "lib"
+POSTS = "lib.experiments."
 OUTSIDE = ("lib.core", "lib.runs", "lib.project")
 
 
@@ -54,12 +55,25 @@ def code(module: str, *names: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def changes(recorded: dict[str, str], current: dict[str, str]) -> list[str]:
-    """What differs, in words: `lib.training:fit changed`, `… is new`, `… is gone`. Empty: the record is not stale."""
+def changes(recorded: Mapping[str, str]) -> list[str]:
+    """What differs from the code of a record, in words: `lib.training:fit changed`, `… is new`, `… is gone`.
+
+    Empty: the record is not stale. References are followed from the definitions of its post, by reading files alone, so
+    that staleness can be told on a machine without torch.
+    """
+    current = _current(tuple(name for name in sorted(recorded) if name.startswith(POSTS)))
     out = [f"{name} changed" for name in recorded if name in current and recorded[name] != current[name]]
     out += [f"{name} is new" for name in current if name not in recorded]
     out += [f"{name} is gone" for name in recorded if name not in current]
     return sorted(out)
+
+
+@lru_cache(maxsize=None)
+def _current(starts: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in starts:
+        found |= code(*start.split(":"))
+    return found
 
 
 def _target(module: str, name: str | None) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ that names them is renamed into place last: a reader sees the old pack or the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def write(project: Path, slug: str, profile: str, experiment: str, records: Sequ
     return path
 
 
-def best(candidates: Iterable[Record | None], stale: Any) -> Record | None:
+def best(candidates: Iterable[Record | None], stale: Callable[[Record], object]) -> Record | None:
     """Of several records of one config: a finished one, not stale before stale, the newest."""
     finished = [record for record in candidates if record is not None and record.finished]
     return max(finished, key=lambda record: (not stale(record), record.provenance.date), default=None)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.core import Config, Record, sha256
+from lib.core import Config, InputError, Record, sha256
 from lib.runs import files
 from lib.runs.records import Damaged, pack_arrays, record_from_plain, record_to_plain, seal, unpack_arrays, unseal
 
@@ -51,8 +51,10 @@ class Store:
     def _read(self, path: Path, key: str) -> Record | None:
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
         body = unseal(content, str(path))
         if body.get("key") != key:
             raise Damaged(f"{path} is the record of another config ({str(body.get('key'))[:12]})")

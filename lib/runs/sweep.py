@@ -19,7 +19,7 @@ from typing import Any
 from lib import experiments, project
 from lib.core import PROFILES, Config, InputError, Record
 from lib.runs import files, fingerprints, published
-from lib.runs.context import Ending, Task, code_of
+from lib.runs.context import Ending, Task
 from lib.runs.executors import Event, Executor, Processes, Serial
 from lib.runs.progress import Quiet
 from lib.runs.records import Damaged
@@ -46,9 +46,9 @@ class Report:
         return sum(ending.status == "suspended" for ending in self.endings.values())
 
 
-def stale(record: Record, config: Config) -> list[str]:
+def stale(record: Record) -> list[str]:
     """What changed in the code since `record` was made, in words; empty where nothing did."""
-    return fingerprints.changes(dict(record.provenance.code), code_of(config))
+    return fingerprints.changes(record.provenance.code)
 
 
 def lookup(
@@ -67,7 +67,7 @@ def lookup(
             own = None
             if warnings is not None:
                 warnings.append(f"{error}; it is set aside and computed again")
-        best = published.best((own, packed.get(key)), lambda record, config=config: bool(stale(record, config)))
+        best = published.best((own, packed.get(key)), stale)
         if best is not None:
             out[key] = best
     return out
@@ -110,7 +110,7 @@ def compute(
     wanted = {
         key: config
         for key, config in report.configs.items()
-        if key not in have or fresh or (stale_too and stale(have[key], config))
+        if key not in have or fresh or (stale_too and stale(have[key]))
     }
     report.present = len(report.configs) - len(wanted)
     if not wanted:
@@ -168,7 +168,7 @@ def publish(
             records = [found[config.key] for config in configs if config.key in found]
             if records:
                 path = published.write(project_root, slug, profile, experiment, records, of=len(configs))
-                old = sum(bool(stale(found[config.key], config)) for config in configs if config.key in found)
+                old = sum(bool(stale(found[config.key])) for config in configs if config.key in found)
                 out.append(Published(experiment, path, len(records), len(configs), old))
         for path in published.folder(project_root, slug, profile).glob("*"):
             if path.name.split(".")[0] not in by_experiment:
@@ -183,7 +183,7 @@ def why(slug: str, project_root: Path, store: Store) -> dict[tuple[str, ...], li
     for profile in PROFILES:
         configs = plan(slug, profile)
         for key, record in lookup(slug, configs, project_root, store).items():
-            reasons = tuple(stale(record, configs[key]))
+            reasons = tuple(stale(record))
             if reasons and key not in seen:
                 out.setdefault(reasons, []).append((configs[key], record))
             seen.add(key)

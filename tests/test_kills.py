@@ -1,0 +1,151 @@
+"""Killed at any moment, with SIGKILL: nothing torn, nothing finished lost or computed twice, the same digests."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.runs.records import Damaged
+from lib.runs.store import Store
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def toy_copy(project_copy):
+    shutil.copy(HERE / "toy_post.py", project_copy.root / "lib" / "experiments" / "toy_post.py")
+    (project_copy.root / "posts" / "toy-post").mkdir()
+    return project_copy
+
+
+def begin(copy, *args, **env):
+    command = [sys.executable, "-m", "lib", *args]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen(command, cwd=copy.root, env=copy.env | env, **quiet)
+
+
+def digests(path):
+    return {record.key: record.digest for record in Store(path).records("toy-post")}
+
+
+@pytest.mark.long
+def test_a_sweep_killed_ten_times_ends_as_an_uninterrupted_one(toy_copy, tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    whole = {"POSTS_STORE": str(tmp_path / "whole"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log-whole")}
+    killed = {"POSTS_STORE": str(tmp_path / "killed"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log-killed")}
+    arguments = ("run", "toy-post", "--profile", "full", "--jobs", "2")
+    assert begin(toy_copy, *arguments, **whole).wait(120) == 0
+    kills = 0
+    while kills < 10:
+        process = begin(toy_copy, *arguments, **killed)
+        time.sleep(rng.uniform(1.5, 4.0))
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        digests(tmp_path / "killed")
+    assert begin(toy_copy, *arguments, **killed).wait(120) == 0
+    assert kills >= 3
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert len(digests(tmp_path / "killed")) == 10
+    # A run is noted just before its record is written, so a kill in between may have it noted once more.
+    counts = Counter((tmp_path / "log-killed").read_text().split())
+    assert sum(counts.values()) <= len(counts) + kills
+
+
+def test_two_sweeps_share_one_store(toy_copy, tmp_path):
+    env = {"POSTS_STORE": str(tmp_path / "store"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log")}
+    both = [begin(toy_copy, "run", "toy-post", "--profile", "smoke", "--jobs", jobs, **env) for jobs in ("1", "2")]
+    assert [process.wait(120) for process in both] == [0, 0]
+    counts = Counter((tmp_path / "log").read_text().split())
+    assert len(counts) == 10 and set(counts.values()) == {1}
+    assert len(digests(tmp_path / "store")) == 10
+
+
+WRITER = """
+import sys, numpy as np
+from tests.test_kills import a_record, Thing
+from lib.runs.store import Store
+from lib.runs import published
+from pathlib import Path
+kind, place = sys.argv[1], Path(sys.argv[2])
+print("ready", flush=True)
+for n in range(10**9):
+    if kind == "store":
+        Store(place).put(a_record(n), {"weights": np.full(300_000, n, dtype=np.float32)})
+    else:
+        published.write(place, "some-post", "smoke", "thing", [a_record(n)], of=1)
+"""
+
+
+def a_record(n):
+    from lib.core import Provenance, Result
+    from lib.runs.context import make_record
+
+    provenance = Provenance({}, {}, "c", True, {}, "CPU", 1, 1.0, 1.0, 1.0, f"{n:09d}")
+    result = Result({"n": n}, {"s": [float(n)] * 500}, {"a": np.full(100_000, n, dtype=np.float32)})
+    return make_record(Thing(seed=0), "done", result, provenance)
+
+
+def consistent(record):
+    n = record.metrics["n"]
+    return set(record.series["s"]) == {float(n)} and np.array_equal(record.arrays["a"], np.full(100_000, n))
+
+
+@pytest.mark.parametrize("kind", ["store", "published"])
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_killed_while_writing_the_old_or_the_new_is_there(tmp_path, kind, kills):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for _ in range(kills):
+        command = [sys.executable, "-c", WRITER, kind, str(tmp_path)]
+        process = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0.0, 0.08))
+        process.kill()
+        process.communicate()
+        try:
+            record = read(kind, tmp_path)
+        except Damaged as error:
+            pytest.fail(str(error))
+        if record is not None:
+            assert consistent(record)
+            if kind == "store":
+                weights = Store(tmp_path).artifact(Thing(seed=0))["weights"]
+                assert np.array_equal(weights, np.full(300_000, record.metrics["n"]))
+
+
+def read(kind, place):
+    from lib.runs import published
+
+    if kind == "store":
+        return Store(place).get(Thing(seed=0))
+    if not published.available(place, "some-post"):
+        return None
+    return published.read(place, "some-post", "smoke", "thing")[0]
+
+
+def _thing():
+    from lib.core import Config
+
+    class Thing(Config, post="some-post", experiment="thing"):
+        seed: int
+
+    return Thing
+
+
+Thing = _thing()
