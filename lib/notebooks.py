@@ -288,8 +288,11 @@ class _Kernels:
     def environment(self) -> dict[str, str]:
         """What a kernel finds in its environment besides ours."""
         pools = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+        # The same `lib` as here, wherever it was imported from.
+        package = str(Path(__file__).resolve().parent.parent)
         # A fixed hash seed: what iterates over a set is displayed in the same order every time.
         fixed = {
+            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
             "PYTHONHASHSEED": "0",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "POSTS_THREADS": str(self.threads),

@@ -20,20 +20,23 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import string
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from lib.core import PROFILES, InputError, PostsError, Profile, Record, canonical
 from lib.experiments import computable
 from lib.project import check_slugs, site_config, store_path
 from lib.project import root as find_root
 from lib.project import slugs as posts_of
+from lib.stats import number
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from lib.claims import Judged
@@ -552,24 +555,30 @@ class Post:
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
-    """`template.format(**values)`, where every name is given and every value is used."""
-    from string import Formatter
+    """`template.format(**values)`, where every name is given and every value is used.
 
+    Numbers with a format are written as `lib.stats.number` writes them, alone as in an interval.
+    """
     try:
-        used = {
-            name.split(".")[0].split("[")[0]
-            for _, name, _, _ in Formatter().parse(template)
-            if name is not None
-        }
-        if missing := sorted(used - set(values)):
-            raise InputError(f"say(): no value for {', '.join(map(repr, missing))} in {template!r}")
-        if unused := sorted(set(values) - used):
-            raise InputError(f"say(): {', '.join(map(repr, unused))} is given and not used in {template!r}")
-        return template.format(**values)
-    except InputError:
-        raise
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise InputError(f"say(): {template!r} cannot be filled in: {error}") from error
+    used = {name.split(".")[0].split("[")[0] for name in fields}
+    if missing := sorted(used - set(values)):
+        raise InputError(f"say(): no value for {', '.join(map(repr, missing))} in {template!r}")
+    if unused := sorted(set(values) - used):
+        raise InputError(f"say(): {', '.join(map(repr, unused))} is given and not used in {template!r}")
+    try:
+        return _Formatter().format(template, **values)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"say(): {template!r} cannot be filled in: {error}") from error
+
+
+class _Formatter(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool) and format_spec:
+            return number(cast(float, value), format_spec)
+        return str(super().format_field(value, format_spec))
 
 
 def front_matter(notebook: Path) -> dict[str, Any]:

@@ -199,6 +199,7 @@ EVERYTHING = (
         "where",
         "e = os.environ\nprint(sys.executable, os.getcwd(), e['OMP_NUM_THREADS'], e['POSTS_THREADS'])",
     ),
+    code("package", "import lib.core\n\nlib.core.__file__"),
     code("hashes", "{'a', 'b', 'c', 'd', 'e'}"),
     code("stream", f"import warnings\nprint({str(ROOT)!r} + '/lib/core.py')\nwarnings.warn('careful')"),
 )
@@ -231,6 +232,7 @@ def test_a_notebook_is_executed_quietly_and_reproducibly(
     found = outputs(jobs[0].out)
     assert found["values"] == "['smoke', 4, 1, False]"
     assert found["where"] == f"{sys.executable} {path.parent} 1 1\n"
+    assert found["package"] == repr(str(ROOT / "lib" / "core.py"))
     assert "lib/core.py\n" in found["stream"] and str(ROOT) not in found["stream"]
     assert "<cell>:3: UserWarning: careful" in found["stream"] and "ipykernel_" not in first.decode()
 
@@ -245,7 +247,7 @@ def test_a_notebook_is_executed_quietly_and_reproducibly(
     ]
     assert all(set(cell["metadata"]) <= {"tags"} for cell in document["cells"])
     assert [cell["execution_count"] for cell in document["cells"] if cell["cell_type"] == "code"] == list(
-        range(1, 7)
+        range(1, 8)
     )
 
     nbformat = pytest.importorskip("nbformat")

@@ -367,8 +367,8 @@ def test_an_excerpt_is_the_files_own_text() -> None:
 
 
 def test_decorators_belong_to_an_excerpt_and_methods_are_dedented() -> None:
-    assert excerpt("lib.core:Config").text.startswith("@dataclass(frozen=True, kw_only=True)\nclass Config:")
-    assert excerpt("lib.core:Config.key").text.startswith("@property\ndef key(self) -> str:\n    ")
+    assert excerpt("lib.stats:Interval").text.startswith("@dataclass(frozen=True)\nclass Interval:")
+    assert excerpt("lib.stats:Interval.known").text.startswith("@property\ndef known(self) -> bool:\n    ")
     assert excerpt("lib.core:PROFILES").text.startswith("PROFILES: tuple")
 
 
@@ -422,7 +422,11 @@ def test_say_fills_in_numbers(project: Path, shown: list[str]) -> None:
     publish(project, "laptop", curve())
     post = open_post("demo", root=project)
     post.say("[{acc:.1%}]{{.number}} of {n} at $x^{{2}}$", acc=Interval(0.5, 0.25, 0.75, 3), n=4)
-    assert shown == ["[50.0\u00a0% [25.0, 75.0]]{.number} of 4 at $x^{2}$"]
+    post.say("{a:.1%} {b:+.2f} {c:,} {d:>3}|{e}", a=np.float32(0.25), b=-1.5, c=1234, d="x", e=-0.5)
+    assert shown == [
+        "[50.0\u00a0% [25.0, 75.0]]{.number} of 4 at $x^{2}$",
+        "25.0\u00a0% −1.50 1,234   x|-0.5",
+    ]
 
 
 @pytest.mark.parametrize(
