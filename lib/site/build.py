@@ -64,6 +64,7 @@ def build(
     out = out or root / site.output
     chosen = renderer if renderer != "auto" else "quarto" if quarto.usable() else "embedded"
     with _lock(root / WORK):
+        _mend(out)
         # Read first: a broken source is found before a kernel starts.
         paths = embedded.sources(site)
         notebooks = [path for path in paths if path.endswith(".ipynb")]
@@ -181,9 +182,19 @@ def _generated(root: Path) -> dict[str, str]:
     return parts
 
 
+def _old(out: Path) -> Path:
+    return out.with_name(f"{out.name}.old")
+
+
+def _mend(out: Path) -> None:
+    """Put the last site back where a crash between the two renames of `_swap` left it aside."""
+    if _old(out).is_dir() and not out.exists():
+        _old(out).rename(out)
+
+
 def _swap(fresh: Path, out: Path) -> None:
-    """Put `fresh` in the place of `out`. Between the two renames there is no site; a crash there leaves `….old`."""
-    old = out.with_name(f"{out.name}.old")
+    """Put `fresh` in the place of `out`."""
+    old = _old(out)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
@@ -198,7 +209,7 @@ def _swap(fresh: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One build at a time in a project. A site that a crash left as `….old` is put back first."""
+    """One build at a time in a project."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as handle:
         try:

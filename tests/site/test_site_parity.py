@@ -179,7 +179,7 @@ def test_code_is_highlighted(page: Page) -> None:
         f"//div[{has('sourceCode')} and {has('cell-code')}]//code[{has('sourceCode')} and {has('python')}]"
     )
     assert tree.xpath(
-        f"//details[summary='The source']//code[{has('python')}]//span[{has('kw')}][text()='def']"
+        f"//details[normalize-space(summary)='The source']//code[{has('python')}]//span[{has('kw')}][text()='def']"
     )
 
 
