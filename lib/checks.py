@@ -50,7 +50,9 @@ def records(root: Path, slug: str) -> Iterator[Problem]:
             except PostsError as error:
                 yield Problem(where, str(error))
                 continue
-            changed = Counter(reason for record in found for reason in fingerprints.changes(record.provenance.code))
+            changed = Counter(
+                reason for record in found for reason in fingerprints.changes(record.provenance.code)
+            )
             if changed:
                 reasons = ", ".join(reason for reason, _ in changed.most_common(3))
                 yield Problem(where, f"stale: {reasons}{' …' if len(changed) > 3 else ''} (posts why {slug})")
@@ -60,7 +62,9 @@ def records(root: Path, slug: str) -> Iterator[Problem]:
         if path.is_file() and path.suffix not in (".json", ".safetensors"):
             yield Problem(str(path.relative_to(root)), "is no published record")
     if (size := published.size_of(root, slug)) > published.LIMIT:
-        yield Problem(f"posts/{slug}/results", f"{size / 2**20:.1f} MiB; at most {published.LIMIT / 2**20:.0f}")
+        yield Problem(
+            f"posts/{slug}/results", f"{size / 2**20:.1f} MiB; at most {published.LIMIT / 2**20:.0f}"
+        )
 
 
 def of_claims(root: Path, slug: str) -> Iterator[Problem]:
@@ -71,5 +75,3 @@ def of_claims(root: Path, slug: str) -> Iterator[Problem]:
             claims.judge(claim, post)
     except PostsError as error:
         yield Problem(f"posts/{slug}", str(error))
-
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,9 +22,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Ten posts as notebooks whose every number comes from a recorded run.",
 )
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+WIDE = 160
+"""Columns for tables where there is no terminal to ask."""
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
 
+Renderer = Literal["auto", "quarto", "embedded"]
 Slugs = Annotated[list[str] | None, typer.Argument(help="posts; all of them where none is given")]
 ProfileOption = Annotated[str, typer.Option("--profile", "-P", help=f"one of {', '.join(PROFILES)}")]
 
@@ -73,12 +76,18 @@ def run(
     slugs: Slugs = None,
     profile: ProfileOption = "laptop",
     only: Annotated[str | None, typer.Option(help="one experiment of the post")] = None,
-    jobs: Annotated[int | None, typer.Option(help="runs at once; one a core where not given, one on a GPU")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="runs at once; one a core where not given, one on a GPU")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a run", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")] = "cpu",
     executor: Annotated[str | None, typer.Option(help="where to compute, instead of --jobs")] = None,
-    minutes: Annotated[float | None, typer.Option(help="stop at the next checkpoints after this long")] = None,
-    stale: Annotated[bool, typer.Option("--stale", help="also what was made by other code than today's")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="stop at the next checkpoints after this long")
+    ] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="also what was made by other code than today's")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="all of it again")] = False,
 ) -> None:
     """Compute the runs of a profile that are missing; killed at any moment, it goes on from where it was."""
@@ -92,7 +101,9 @@ def run(
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; at least 1 is wanted")
     if executor is not None:
-        raise InputError(f"no executor {executor!r}; leave it out to compute on this machine with --jobs processes")
+        raise InputError(
+            f"no executor {executor!r}; leave it out to compute on this machine with --jobs processes"
+        )
     if profile not in PROFILES:
         experiments.configs(chosen[0], profile)
     failed: list[tuple[str, str, str]] = []
@@ -120,7 +131,9 @@ def run(
             _say_error(warning)
         done = len(report.endings) - len(report.failures) - report.suspended
         later += report.suspended
-        _print(f"{slug} {profile}: {done} computed, {report.present} were there, {len(report.configs)} in all")
+        _print(
+            f"{slug} {profile}: {done} computed, {report.present} were there, {len(report.configs)} in all"
+        )
         failed += [(slug, config.label(), f"{end.status}: {end.error}") for config, end in report.failures]
     if later:
         _print(f"{later} runs are not finished: time was up; the same command goes on with them")
@@ -182,7 +195,18 @@ def budget(slugs: Slugs = None) -> None:
     store = Store(project.store_path(root))
     for slug in _computable(slugs):
         table = Table(title=slug, title_justify="left")
-        for name in ("profile", "experiment", "arms", "seeds", "runs", "measured", "CPU", "wall", "longest", "peak"):
+        for name in (
+            "profile",
+            "experiment",
+            "arms",
+            "seeds",
+            "runs",
+            "measured",
+            "CPU",
+            "wall",
+            "longest",
+            "peak",
+        ):
             table.add_column(name, justify="left" if name in ("profile", "experiment") else "right")
         totals: dict[str, float] = {}
         for line in ledger.budget(slug, root, store):
@@ -248,15 +272,21 @@ def list_() -> None:
         post = reading.open_post(slug, root=root)
         counts = claims.tally(claims.judge(claim, post) for claim in claims.load(root, slug))
         verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "no claims"
-        table.add_row(slug, str(front.get("title", "")), str(front.get("date", "")), ", ".join(profiles), verdicts)
+        table.add_row(
+            slug, str(front.get("title", "")), str(front.get("date", "")), ", ".join(profiles), verdicts
+        )
     out.print(table)
 
 
 @app.command()
 def notebook(
     slugs: Slugs = None,
-    profile: Annotated[str, typer.Option("--profile", "-P", help="published, " + ", ".join(PROFILES))] = "published",
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, checked before a kernel starts")] = None,
+    profile: Annotated[
+        str, typer.Option("--profile", "-P", help="published, " + ", ".join(PROFILES))
+    ] = "published",
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="name=value, checked before a kernel starts")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="notebooks at once", min=1)] = 1,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for the executed notebooks")] = Path(
         ".build/notebooks"
@@ -267,7 +297,7 @@ def notebook(
 
     root = project.root()
     given = dict(_pair(text) for text in parameter or [])
-    given.setdefault("profile", profile)
+    given.setdefault("profile", _shown(profile))
     work = [
         notebooks.Job(root / "posts" / slug / "index.ipynb", output / f"{slug}.ipynb", given)
         for slug in project.check_slugs(slugs or (), project.slugs(root))
@@ -292,16 +322,29 @@ def _pair(text: str) -> tuple[str, str]:
 
 @app.command()
 def site(
-    renderer: Annotated[str, typer.Option(help="auto, quarto, embedded")] = "auto",
-    profile: Annotated[str, typer.Option("--profile", "-P", help="published, " + ", ".join(PROFILES))] = "published",
+    renderer: Annotated[Renderer, typer.Option(help="quarto where it is installed, else embedded")] = "auto",
+    profile: Annotated[
+        str, typer.Option("--profile", "-P", help="published, " + ", ".join(PROFILES))
+    ] = "published",
     jobs: Annotated[int | None, typer.Option(help="notebooks at once; one a core where not given")] = None,
 ) -> None:
     """Build _site/ with Quarto where it is installed, else with the embedded renderer."""
     from lib.runs.sweep import cores
     from lib.site import build
 
-    report = build.build(project.root(), renderer=renderer, profile=profile, jobs=jobs or cores())
-    _print(str(report))
+    report = build.build(project.root(), renderer=renderer, profile=_shown(profile), jobs=jobs or cores())
+    if report.unchanged:
+        _print(f"{report.out} is up to date ({report.seconds:.1f} s)")
+    else:
+        executed = f", executed {', '.join(report.ran)}" if report.ran else ""
+        _print(f"{report.out}: {report.pages} pages by {report.renderer} in {report.seconds:.1f} s{executed}")
+
+
+def _shown(profile: str) -> str:
+    """A profile that a page can show."""
+    if profile not in ("published", *PROFILES):
+        raise InputError(f"no profile {profile!r}; one of published, {', '.join(PROFILES)} is wanted")
+    return profile
 
 
 @app.command()
@@ -314,7 +357,9 @@ def serve(port: Annotated[int, typer.Option(min=0, max=65535)] = 8000) -> None:
 
 @app.command()
 def check(
-    mirror: Annotated[bool, typer.Option("--mirror", help="also hold the site against the original's inventory")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="also hold the site against the original's inventory")
+    ] = False,
 ) -> None:
     """Check claims, records, and the built site's links, ids and feed."""
     from lib import checks

@@ -96,7 +96,9 @@ class Config:
     post: ClassVar[str] = ""
     experiment: ClassVar[str] = ""
 
-    def __init_subclass__(cls, *, post: str | None = None, experiment: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, post: str | None = None, experiment: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if post is not None:
             cls.post = post
@@ -137,7 +139,12 @@ class Config:
 
     def label(self) -> str:
         """One short line for progress and error messages: `noise_curve network=mlp2 alpha=50 …`."""
-        return " ".join([self.experiment, *(f"{k}={v}" for k, v in self.to_dict().items())])
+        return " ".join(
+            [
+                self.experiment,
+                *(f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self)),
+            ]
+        )
 
 
 def _hints(cls: type[Config], cache: dict[type, dict[str, Any]] = {}) -> dict[str, Any]:  # noqa: B006
@@ -166,7 +173,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
                 return tuple(_checked(item, args[0], f"{where}[{i}]") for i, item in enumerate(value))
             if len(args) == len(value):
                 return tuple(
-                    _checked(item, arg, f"{where}[{i}]") for i, (item, arg) in enumerate(zip(value, args, strict=True))
+                    _checked(item, arg, f"{where}[{i}]")
+                    for i, (item, arg) in enumerate(zip(value, args, strict=True))
                 )
         raise InputError(f"{where} is {value!r}; {hint} is wanted")
     if hint is float and type(value) is int:
@@ -184,7 +192,15 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             return value
     else:
         raise InputError(f"{where}: a config field cannot have the type {hint}")
-    raise InputError(f"{where} is {value!r} ({type(value).__name__}); {getattr(hint, '__name__', hint)} is wanted")
+    raise InputError(
+        f"{where} is {value!r} ({type(value).__name__}); {getattr(hint, '__name__', hint)} is wanted"
+    )
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Config):
+        return f"{value.experiment}:{value.key[:8]}"
+    return ",".join(map(_brief, value)) if isinstance(value, tuple) else str(value)
 
 
 def _plain(value: Any, identity: bool = False) -> Any:

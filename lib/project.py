@@ -35,7 +35,9 @@ def root() -> Path:
     installed = Path(__file__).resolve().parent.parent
     if (installed / MARKER).is_file():
         return installed
-    raise InputError(f"no project here: no {MARKER} in {here} or above it; set POSTS_ROOT to the project's folder")
+    raise InputError(
+        f"no project here: no {MARKER} in {here} or above it; set POSTS_ROOT to the project's folder"
+    )
 
 
 def store_path(project: Path) -> Path:
@@ -72,7 +74,9 @@ SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 def valid_slug(slug: str) -> str:
     """`slug`, or InputError: lower-case words joined by hyphens, beginning with a letter."""
     if not SLUG.fullmatch(slug):
-        raise InputError(f"{slug!r} cannot be a slug: lower-case letters and digits joined by hyphens, a letter first")
+        raise InputError(
+            f"{slug!r} cannot be a slug: lower-case letters and digits joined by hyphens, a letter first"
+        )
     return slug
 
 

@@ -32,7 +32,9 @@ class Nested(Config, post="a-post", experiment="nested"):
     seed: int
 
 
-PROVENANCE = Provenance({"set": "f00"}, {"lib.x:y": "abc"}, "c0ffee", True, {"python": "3"}, "CPU", 1, 1.0, 1.0, 9.0, "d")
+PROVENANCE = Provenance(
+    {"set": "f00"}, {"lib.x:y": "abc"}, "c0ffee", True, {"python": "3"}, "CPU", 1, 1.0, 1.0, 9.0, "d"
+)
 
 
 def record(**changes):

@@ -43,8 +43,16 @@ def test_a_sweep_killed_ten_times_ends_as_an_uninterrupted_one(toy_copy, tmp_pat
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    whole = {"POSTS_STORE": str(tmp_path / "whole"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log-whole")}
-    killed = {"POSTS_STORE": str(tmp_path / "killed"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log-killed")}
+    whole = {
+        "POSTS_STORE": str(tmp_path / "whole"),
+        "TOY_PAUSE": "0.01",
+        "TOY_LOG": str(tmp_path / "log-whole"),
+    }
+    killed = {
+        "POSTS_STORE": str(tmp_path / "killed"),
+        "TOY_PAUSE": "0.01",
+        "TOY_LOG": str(tmp_path / "log-killed"),
+    }
     arguments = ("run", "toy-post", "--profile", "full", "--jobs", "2")
     assert begin(toy_copy, *arguments, **whole).wait(120) == 0
     kills = 0
@@ -68,7 +76,9 @@ def test_a_sweep_killed_ten_times_ends_as_an_uninterrupted_one(toy_copy, tmp_pat
 
 def test_two_sweeps_share_one_store(toy_copy, tmp_path):
     env = {"POSTS_STORE": str(tmp_path / "store"), "TOY_PAUSE": "0.01", "TOY_LOG": str(tmp_path / "log")}
-    both = [begin(toy_copy, "run", "toy-post", "--profile", "smoke", "--jobs", jobs, **env) for jobs in ("1", "2")]
+    both = [
+        begin(toy_copy, "run", "toy-post", "--profile", "smoke", "--jobs", jobs, **env) for jobs in ("1", "2")
+    ]
     assert [process.wait(120) for process in both] == [0, 0]
     counts = Counter((tmp_path / "log").read_text().split())
     assert len(counts) == 10 and set(counts.values()) == {1}

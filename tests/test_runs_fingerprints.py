@@ -33,7 +33,7 @@ def handler(config, context):
 def other():
     return nets.big()
 ''',
-    "nets": '''
+    "nets": """
 WIDTH = 4
 def small(n: int) -> int:
     return shared(n) + WIDTH
@@ -44,7 +44,7 @@ def shared(n):
     return n
 def unused():
     return 1
-''',
+""",
     "tools": "from pkg.nets import shared as again\ndef helper(x):\n    return again(x)\n",
     "lazy": "import pkg.whole as w\ndef late():\n    return getattr(w, 'a')()\n",
     "whole": "def a():\n    return 1\ndef b():\n    return 2\n",
@@ -105,8 +105,18 @@ def changed(package, name, old, new):
         ("nets", "WIDTH = 4", "WIDTH = 5", ["pkg.nets:WIDTH changed"]),
         ("nets", "return n\n", "return n + 1\n", ["pkg.nets:shared changed"]),
         ("post", "2 * self.alpha", "3 * self.alpha", ["pkg.post:C changed"]),
-        ("post", "nets.small(LIMIT)", "nets.big()", ["pkg.post:handler changed", "pkg.nets:WIDTH is gone", "pkg.nets:big is new"]),
-        ("tools", "from pkg.nets import shared as again", "from pkg.nets import big as again", ["pkg.nets:big is new"]),
+        (
+            "post",
+            "nets.small(LIMIT)",
+            "nets.big()",
+            ["pkg.post:handler changed", "pkg.nets:WIDTH is gone", "pkg.nets:big is new"],
+        ),
+        (
+            "tools",
+            "from pkg.nets import shared as again",
+            "from pkg.nets import big as again",
+            ["pkg.nets:big is new"],
+        ),
         ("whole", "return 2", "return 3", ["pkg.whole:b changed"]),
     ],
 )
@@ -121,7 +131,11 @@ def test_a_change_is_named(package, name, old, new, says):
         ("nets", "# a comment", "# another comment\n"),
         ("nets", "(n: int) -> int", "(n)"),
         ("nets", "return 1", "return 2"),
-        ("nets", "def big():\n    return shared(9)", "def big():\n    return 0\n\ndef bigger():\n    return 1"),
+        (
+            "nets",
+            "def big():\n    return shared(9)",
+            "def big():\n    return 0\n\ndef bigger():\n    return 1",
+        ),
         ("post", '"""Its fields are in the record."""', '"""Said otherwise."""'),
         ("post", "    alpha: int\n", "    alpha: int\n    beta: int = 3\n"),
         ("tools", "def helper(x):\n    return again(x)", "def helper(x): return (  again( x ) )"),

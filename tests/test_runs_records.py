@@ -67,7 +67,11 @@ def test_an_older_schema_is_read(monkeypatch):
 
 
 def test_arrays_come_back_and_damage_is_noticed():
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False]), "c": np.array(7)}
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.array([True, False]),
+        "c": np.array(7),
+    }
     content = pack_arrays(arrays)
     back = unpack_arrays(content, sha256(content), "file")
     for name, array in arrays.items():

@@ -20,7 +20,9 @@ class Thing(Config, post="some-post", experiment="thing"):
 
 
 def made(seed=0, date="2026-01-01", **values):
-    provenance = Provenance({"digits": "f"}, {"lib.a:b": "1"}, "c0ffee", True, {"python": "3"}, "CPU", 1, 2.0, 2.0, 9.0, date)
+    provenance = Provenance(
+        {"digits": "f"}, {"lib.a:b": "1"}, "c0ffee", True, {"python": "3"}, "CPU", 1, 2.0, 2.0, 9.0, date
+    )
     result = Result({"acc": 0.25, **values}, {"loss": [1.0, float("nan")]}, {"grid": np.arange(4.0)})
     return make_record(Thing(seed=seed), "done", result, provenance)
 
@@ -45,7 +47,10 @@ def test_replacing_leaves_nothing_of_the_old(store):
     store.put(made(date="later", acc=0.5), {"weights": np.zeros(3)})
     assert store.get(Thing(seed=0)).metrics["acc"] == 0.5
     assert store.artifact(Thing(seed=0))["weights"].shape == (3,)
-    kept = sorted(path.name.split(".", 1)[1].split(".")[0] for path in store.place("some-post", "thing", "x").parent.iterdir())
+    kept = sorted(
+        path.name.split(".", 1)[1].split(".")[0]
+        for path in store.place("some-post", "thing", "x").parent.iterdir()
+    )
     assert len(kept) == 3
 
 
@@ -74,7 +79,9 @@ def test_missing_arrays_are_damage(store):
 
 def test_a_record_under_another_name_is_refused(store):
     store.put(made(seed=0))
-    store.place("some-post", "thing", Thing(seed=0).key).rename(store.place("some-post", "thing", Thing(seed=1).key))
+    store.place("some-post", "thing", Thing(seed=0).key).rename(
+        store.place("some-post", "thing", Thing(seed=1).key)
+    )
     with pytest.raises(Damaged, match="another config"):
         store.get(Thing(seed=1))
 

@@ -58,7 +58,9 @@ def test_fresh_computes_all_again_with_the_same_digests(place):
 
 def test_profiles_share_what_they_share(toy, place, monkeypatch):  # noqa: F811
     _, _, computed = place
-    monkeypatch.setattr(toy, "configs", lambda profile: toy_configs(toy, {"smoke": 3, "laptop": 5, "full": 5}[profile]))
+    monkeypatch.setattr(
+        toy, "configs", lambda profile: toy_configs(toy, {"smoke": 3, "laptop": 5, "full": 5}[profile])
+    )
     sweep.compute("toy-post", "smoke")
     report = sweep.compute("toy-post", "laptop")
     assert report.present == 3 and computed() == 5
@@ -234,13 +236,19 @@ def test_unknown_things_are_named(place):
 def test_the_ledger_counts_arms_seeds_and_measured_seconds(place):
     project, store, _ = place
     empty = ledger.budget("toy-post", project, store)
-    assert [(line.profile, line.experiment, line.arms, line.seeds, line.runs, line.cpu_s) for line in empty][:2] == [
+    assert [(line.profile, line.experiment, line.arms, line.seeds, line.runs, line.cpu_s) for line in empty][
+        :2
+    ] == [
         ("smoke", "walk", 1, 8, 8, None),
         ("smoke", "onward", 2, 2, 2, None),
     ]
     report = sweep.compute("toy-post", "smoke", only="walk")
     line = ledger.budget("toy-post", project, store)[0]
-    spent = sum(store.get(config).provenance.cpu_s for config in report.configs.values() if config.experiment == "walk")
+    spent = sum(
+        store.get(config).provenance.cpu_s
+        for config in report.configs.values()
+        if config.experiment == "walk"
+    )
     assert line.measured == 8 and line.cpu_s == pytest.approx(spent)
 
 
@@ -252,7 +260,9 @@ def test_other_data_than_recorded_is_told(toy, place, monkeypatch):  # noqa: F81
 
     monkeypatch.setattr("lib.runs.context._load", lambda name, device: Set())
     inner = toy.trouble
-    monkeypatch.setattr(toy, "trouble", lambda config, context: (context.data("digits"), inner(config, context)))
+    monkeypatch.setattr(
+        toy, "trouble", lambda config, context: (context.data("digits"), inner(config, context))
+    )
     sweep.compute("toy-post", "smoke")
     assert sweep.other_data("toy-post", project, store, lambda name: Set()) == []
     new = type("New", (), {"fingerprint": "new"})()

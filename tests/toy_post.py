@@ -60,7 +60,9 @@ def walk(config: Walk, context: Context) -> Result:
         time.sleep(config.pause)
         context.progress(step + 1, config.steps)
         if context.checkpoint.due():
-            context.checkpoint.save({"step": step + 1, "at": at, "path": path, "generator": generator.get_state()})
+            context.checkpoint.save(
+                {"step": step + 1, "at": at, "path": path, "generator": generator.get_state()}
+            )
     trouble(config, context)
     note(config)
     outcome = "diverged" if config.trouble == "diverge" else "done"

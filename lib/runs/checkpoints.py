@@ -75,7 +75,15 @@ def _unpack(content: bytes, code: str) -> Any:
         if not whole or metadata["code"] != code:
             raise _Unusable
         return _restore(json.loads(metadata["tree"]), tensors)
-    except (SafetensorError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise _Unusable from error
 
 
@@ -94,9 +102,11 @@ def _flatten(value: Any, tensors: dict[str, Any]) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor | np.ndarray):
-        kind = "tensor" if isinstance(value, torch.Tensor) else "array"
         name = str(len(tensors))
-        tensor = value.detach() if kind == "tensor" else torch.from_numpy(np.ascontiguousarray(value))
+        if isinstance(value, torch.Tensor):
+            kind, tensor = "tensor", value.detach()
+        else:
+            kind, tensor = "array", torch.from_numpy(np.ascontiguousarray(value))
         tensors[name] = tensor.cpu().contiguous().clone()
         return {kind: name}
     if isinstance(value, dict):

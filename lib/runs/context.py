@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,8 +106,8 @@ def _load(name: str, device: str) -> Any:
     return data.load(name, device=device)
 
 
-@lru_cache(maxsize=None)
-def _code(post: str, kind: type[Config]) -> dict[str, str]:
+@cache
+def _code(post: str, kind: Any) -> dict[str, str]:
     handler = experiments.handler(post, kind)
     found = fingerprints.code(handler.__module__, handler.__name__)
     return found | fingerprints.code(kind.__module__, kind.__name__)
@@ -115,7 +115,8 @@ def _code(post: str, kind: type[Config]) -> dict[str, str]:
 
 def code_of(config: Config) -> dict[str, str]:
     """The hashes of the code that a run of `config` goes through today."""
-    return _code(config.post, type(config))
+    kind: Any = type(config)
+    return _code(config.post, kind)
 
 
 def compute_one(
@@ -158,7 +159,7 @@ def _compute(task: Task, context: RunContext, store: Store) -> Ending:
         raise
     except Suspended as reason:
         return Ending(config.key, "suspended", time.perf_counter() - started, str(reason))
-    except Exception as failure:
+    except Exception as failure:  # noqa: BLE001 - whatever a run does wrong belongs into its record
         outcome = "out of memory" if _is_out_of_memory(failure) else "error"
         error = "".join(traceback.format_exception(failure)[-3:]).strip()
     seconds = time.perf_counter() - started
@@ -180,7 +181,9 @@ def _compute(task: Task, context: RunContext, store: Store) -> Ending:
     return Ending(config.key, outcome, seconds, error)
 
 
-def make_record(config: Config, outcome: Outcome, result: Result, provenance: Provenance, error: str = "") -> Record:
+def make_record(
+    config: Config, outcome: Outcome, result: Result, provenance: Provenance, error: str = ""
+) -> Record:
     """The record of a config's result."""
     return Record(
         post=config.post,
@@ -206,7 +209,7 @@ def _prepare(config: Config, task: Task) -> None:
     torch.set_flush_denormal(True)
     seed = int(config.key[:8], 16)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is meant
     torch.manual_seed(seed)
 
 
@@ -240,7 +243,9 @@ def commit() -> tuple[str, bool]:
     here = Path(__file__).resolve().parents[2]
     try:
         head, status = (
-            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout
+            subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20
+            ).stdout
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "lib"))
         )
     except (OSError, subprocess.SubprocessError):

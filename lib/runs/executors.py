@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, Protocol
 
-from lib.core import InputError
+from lib.core import InputError, Outcome
 from lib.runs.context import Ending, Task, compute_one
 
 
@@ -118,7 +118,7 @@ class _Worker:
             self.process.join(5)
             code = self.process.exitcode or 0
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            status = "out of memory" if code == -signal.SIGKILL else "error"
+            status: Outcome = "out of memory" if code == -signal.SIGKILL else "error"
             assert self.task is not None
             return Ending(self.task.config.key, status, error=f"its worker ended with {cause}")
 

@@ -16,7 +16,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "lib"
@@ -68,7 +68,7 @@ def changes(recorded: Mapping[str, str]) -> list[str]:
     return sorted(out)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _current(starts: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for start in starts:
@@ -125,7 +125,7 @@ def _chain(node: ast.Attribute) -> list | None:
     return [value, *reversed(parts)] if isinstance(value, ast.Name) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(name: str) -> _Module | None:
     """The source of a module of this package, or None where there is no such file."""
     if name.split(".")[0] != PACKAGE:
@@ -207,7 +207,11 @@ def _body(node: ast.AST, name: str, value: list) -> list:
     if name != "body" or not value or not hasattr(node, "body"):
         return value
     first = value[0]
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
         value = value[1:]
     if isinstance(node, ast.ClassDef) and any(keyword.arg == "experiment" for keyword in node.keywords):
         value = [item for item in value if not isinstance(item, ast.AnnAssign)]

@@ -42,7 +42,9 @@ def budget(slug: str, project_root: Path, store: Store) -> list[Line]:
         for experiment, configs in experiments.configs(slug, profile).items():
             keyed = {config.key: config for config in configs}
             found = sweep.lookup(slug, keyed, project_root, store)
-            arms = {tuple(sorted((k, str(v)) for k, v in c.to_dict().items() if k != "seed")) for c in configs}
+            arms = {
+                tuple(sorted((k, str(v)) for k, v in c.to_dict().items() if k != "seed")) for c in configs
+            }
             seeds = {c.to_dict().get("seed") for c in configs}
             lines.append(
                 Line(

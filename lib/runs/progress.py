@@ -6,7 +6,15 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from lib.core import Config
 from lib.runs.context import Ending
@@ -16,7 +24,9 @@ from lib.runs.executors import Event, Moved, Started
 class Quiet:
     """Shows nothing. Also the base: it counts, and guesses the time left from the mean of its kind."""
 
-    def __init__(self, configs: Mapping[str, Config], jobs: int, guesses: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, configs: Mapping[str, Config], jobs: int, guesses: Mapping[str, float] | None = None
+    ) -> None:
         self.configs, self.jobs = configs, max(1, jobs)
         self.guesses = dict(guesses or {})
         self.ended: dict[str, Ending] = {}
@@ -47,7 +57,9 @@ class Quiet:
         total = 0.0
         for key, config in self.configs.items():
             if key not in self.ended:
-                measured = self.seconds.get(config.experiment) or [t for ts in self.seconds.values() for t in ts]
+                measured = self.seconds.get(config.experiment) or [
+                    t for ts in self.seconds.values() for t in ts
+                ]
                 mean = self.guesses.get(key) or (sum(measured) / len(measured) if measured else None)
                 if mean is None:
                     return None
@@ -68,13 +80,17 @@ class Plain(Quiet):
             took = f" in {event.seconds:.1f} s" if event.seconds else ""
             self._line(f"{self.configs[event.key].label()}: {event.status}{took}")
         elif isinstance(event, Moved) and time.monotonic() - self.last > self.every:
-            self._line(f"{self.configs[event.key].label()}: {event.done:g} of {event.total:g} {event.note}".rstrip())
+            self._line(
+                f"{self.configs[event.key].label()}: {event.done:g} of {event.total:g} {event.note}".rstrip()
+            )
 
     def _line(self, text: str) -> None:
         self.last = time.monotonic()
         left = self.left()
         more = f" · {duration(left)} left" if left else ""
-        self.console.print(f"[{len(self.ended)}/{len(self.configs)}] {text}{more}", markup=False, highlight=False)
+        self.console.print(
+            f"[{len(self.ended)}/{len(self.configs)}] {text}{more}", markup=False, highlight=False
+        )
 
 
 class Live(Quiet):
@@ -93,7 +109,7 @@ class Live(Quiet):
             transient=False,
         )
         self.whole = self.bars.add_task("runs", total=len(self.configs), note="")
-        self.rows: dict[str, object] = {}
+        self.rows: dict[str, TaskID] = {}
 
     def __enter__(self) -> Live:
         self.bars.start()

@@ -16,7 +16,15 @@ import numpy as np
 
 from lib.core import PROFILES, InputError, Profile, Record, canonical, sha256
 from lib.runs import files
-from lib.runs.records import Damaged, pack_arrays, record_from_plain, record_to_plain, seal, unpack_arrays, unseal
+from lib.runs.records import (
+    Damaged,
+    pack_arrays,
+    record_from_plain,
+    record_to_plain,
+    seal,
+    unpack_arrays,
+    unseal,
+)
 
 LIMIT = 2 * 1024**2
 """Bytes that the published records of one post may take."""
@@ -56,7 +64,9 @@ def read(project: Path, slug: str, profile: str, experiment: str) -> list[Record
     records = []
     for plain in body["records"]:
         provenance = plain["provenance"] | {"code": body["codes"][plain["provenance"]["code"]]}
-        records.append(record_from_plain(plain | {"provenance": provenance}, own.get(plain["key"], {}), str(path)))
+        records.append(
+            record_from_plain(plain | {"provenance": provenance}, own.get(plain["key"], {}), str(path))
+        )
     return records
 
 
@@ -72,10 +82,14 @@ def read_all(project: Path, slug: str) -> dict[str, Record]:
 
 def size_of(project: Path, slug: str) -> int:
     """Bytes that the published records of a post take."""
-    return sum(path.stat().st_size for path in (project / "posts" / slug / "results").rglob("*") if path.is_file())
+    return sum(
+        path.stat().st_size for path in (project / "posts" / slug / "results").rglob("*") if path.is_file()
+    )
 
 
-def write(project: Path, slug: str, profile: str, experiment: str, records: Sequence[Record], of: int) -> Path:
+def write(
+    project: Path, slug: str, profile: str, experiment: str, records: Sequence[Record], of: int
+) -> Path:
     """Pack records; `of` is the number of configs that the profile lists. Raises InputError over the size limit.
 
     The same records give the same bytes.
@@ -123,7 +137,9 @@ def _layout(document: dict[str, Any]) -> str:
     body = document["body"]
     head = {name: value for name, value in document.items() if name != "body"}
     rest = {name: value for name, value in body.items() if name not in ("records", "codes")}
-    codes = ",\n".join(f"{canonical(name)}:{canonical(value)}" for name, value in sorted(body["codes"].items()))
+    codes = ",\n".join(
+        f"{canonical(name)}:{canonical(value)}" for name, value in sorted(body["codes"].items())
+    )
     records = ",\n".join(canonical(record) for record in body["records"])
     inner = canonical(rest)[1:-1]
     return f'{{{canonical(head)[1:-1]},\n"body":{{{inner},\n"codes":{{\n{codes}\n}},\n"records":[\n{records}\n]}}}}\n'

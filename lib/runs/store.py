@@ -20,7 +20,15 @@ import numpy as np
 
 from lib.core import Config, InputError, Record, sha256
 from lib.runs import files
-from lib.runs.records import Damaged, pack_arrays, record_from_plain, record_to_plain, seal, unpack_arrays, unseal
+from lib.runs.records import (
+    Damaged,
+    pack_arrays,
+    record_from_plain,
+    record_to_plain,
+    seal,
+    unpack_arrays,
+    unseal,
+)
 
 
 class Store:
@@ -121,4 +129,3 @@ class Store:
     def lock(self, config: Config, *, wait: bool) -> AbstractContextManager[bool]:
         """The right to compute a config; yields whether it is ours."""
         return files.lock(self.path / "locks" / config.key, wait=wait)
-

@@ -38,7 +38,9 @@ class Report:
     @property
     def failures(self) -> list[tuple[Config, Ending]]:
         """Runs that failed or ran out of memory."""
-        return [(self.configs[k], e) for k, e in self.endings.items() if e.status in ("error", "out of memory")]
+        return [
+            (self.configs[k], e) for k, e in self.endings.items() if e.status in ("error", "out of memory")
+        ]
 
     @property
     def suspended(self) -> int:
@@ -52,7 +54,11 @@ def stale(record: Record) -> list[str]:
 
 
 def lookup(
-    slug: str, configs: Mapping[str, Config], project_root: Path, store: Store, warnings: list[str] | None = None
+    slug: str,
+    configs: Mapping[str, Config],
+    project_root: Path,
+    store: Store,
+    warnings: list[str] | None = None,
 ) -> dict[str, Record]:
     """The best record of each config, from the store and from what is published.
 
@@ -77,7 +83,9 @@ def plan(slug: str, profile: str, only: str | None = None) -> dict[str, Config]:
     """The configs of a profile (of one of its experiments) by key."""
     by_experiment = experiments.configs(slug, profile)
     if only is not None and only not in by_experiment:
-        raise InputError(f"{slug} has no experiment {only!r} at {profile}; there are: {', '.join(by_experiment)}")
+        raise InputError(
+            f"{slug} has no experiment {only!r} at {profile}; there are: {', '.join(by_experiment)}"
+        )
     return {c.key: c for name, configs in by_experiment.items() if only in (None, name) for c in configs}
 
 
