@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,9 @@ class ProjectCopy:
     root: Path
     env: dict[str, str]
 
-    def run(self, *args: str | Path, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *args: str | Path, check: bool = False, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """`python -m lib ARGS…` in the copy; with `check`, a test fails with what was printed unless it ends with 0."""
         return self.python("-m", "lib", *args, check=check, timeout=timeout)
 
@@ -51,7 +52,9 @@ class ProjectCopy:
             command, cwd=cwd or self.root, env=self.env, capture_output=True, text=True, timeout=timeout
         )
         if check and done.returncode:
-            pytest.fail(f"{' '.join(map(str, args))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            pytest.fail(
+                f"{' '.join(map(str, args))} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
         return done
 
 
@@ -93,7 +96,7 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(scope="session")
-def posts_data() -> Iterator[Path]:
+def posts_data() -> Path:
     """The folder of real data sets that POSTS_DATA names; skips where it names none."""
     given = os.environ.get("POSTS_DATA")
     if not given:
@@ -101,4 +104,4 @@ def posts_data() -> Iterator[Path]:
     path = Path(given).expanduser()
     if not path.is_dir():
         pytest.fail(f"POSTS_DATA is {given}, which is no folder")
-    yield path
+    return path
