@@ -20,7 +20,8 @@ def has_ansi(text: str) -> bool:
 
 def ansi_html(text: str) -> str:
     """`text` escaped, its colours and weights as spans with classes; other control sequences removed."""
-    out, classes = [], {}
+    out: list[str] = []
+    classes: dict[str, str] = {}
     position = 0
     for match in SEQUENCE.finditer(text):
         out.append(_span(text[position : match.start()], classes))

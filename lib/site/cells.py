@@ -258,20 +258,17 @@ def _image(cell: Cell, i: int, nth: int, state: State) -> Node:
     state.files[name] = data
     given = (output.get("metadata") or {}).get(kind) or {}
     found = size(data, name)
-    if not given.get("width") and found and kind == "image/png":
-        # A PNG that says nothing was drawn by matplotlib's inline backend at 1x.
-        given = {"width": found[0], "height": found[1]}
-    elif not given.get("width") and found:
+    if not given.get("width") and found:
+        # An image that says nothing of its size is shown as large as it is.
         given = {"width": found[0], "height": found[1]}
     elif given.get("width") and not given.get("height") and found:
         given = {"width": given["width"], "height": round(int(given["width"]) * found[1] / found[0])}
     alt = cell.options.get("fig-alt", "")
     alt = alt[nth] if isinstance(alt, list) and nth < len(alt) else "" if isinstance(alt, list) else alt
     values = [[key, str(round(float(given[key])))] for key in ("width", "height") if given.get(key)]
-    attribute = ["", ["img-fluid"], [*values, *([["alt", " ".join(alt.split())]] if alt else [])]]
-    if cell.options.get("lightbox") is False:
-        attribute[1].append("nolightbox")
-    return {"t": "Image", "c": [attribute, [], [name, ""]]}
+    classes = ["img-fluid", *(["nolightbox"] if cell.options.get("lightbox") is False else [])]
+    values += [["alt", " ".join(alt.split())]] if alt else []
+    return {"t": "Image", "c": [["", classes, values], [], [name, ""]]}
 
 
 def _alt_only(image: Node) -> list[Node]:

@@ -47,7 +47,8 @@ def number(blocks: list[Node], state: State) -> Numbers:
             return
         if not isinstance(value, dict):
             return
-        kind, content = value.get("t"), value.get("c")
+        kind: str = value.get("t", "")
+        content: Any = value.get("c")
         if kind == "Div" and is_float(value):
             identifier, classes, _ = content[0]
             if identifier and parent:

@@ -96,9 +96,9 @@ def render_site(
         keys = list(
             pool.map(lambda item: _render(item, site, outputs, generated, executed, cache, common), built)
         )
-    for path in cache.iterdir():
-        if path.stem not in keys:
-            path.unlink()
+    for kept in cache.iterdir():
+        if kept.stem not in keys:
+            kept.unlink()
     files: Files = {f"assets/{name}": data for name, data in theme.assets().items()}
     posts = sorted(
         (item for item in built if item.is_post), key=lambda item: (_when(item), item.slug), reverse=True

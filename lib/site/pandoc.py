@@ -139,7 +139,8 @@ def string(value: Any) -> str:
             for part in item:
                 visit(part)
         elif isinstance(item, dict):
-            kind, content = item.get("t"), item.get("c")
+            kind: str = item.get("t", "")
+            content: Any = item.get("c")
             if kind == "Str":
                 out.append(content)
             elif kind in ("Space", "SoftBreak", "LineBreak"):

@@ -22,7 +22,7 @@ import yaml
 
 from lib.core import InputError
 
-OPTIONS = {
+OPTIONS: dict[str, type | tuple[type, ...]] = {
     "label": str,
     "fig-cap": (str, list),
     "fig-alt": (str, list),
@@ -44,7 +44,7 @@ OPTIONS = {
 }
 """The cell options that both renderers honour, with the kinds of value that they take."""
 
-CHOICES = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "code-fold": (True, False, "show"),
     "output": (True, False, "asis"),
     "column": ("body", "body-outset", "page", "page-inset", "screen-inset", "margin"),
@@ -150,7 +150,9 @@ def _notebook(text: str, name: str) -> Page:
         ) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("cells"), list) or raw.get("nbformat") != 4:
         raise InputError(f"{name}: not a notebook of nbformat 4; open it in Jupyter and save it again")
-    cells, meta, labels = [], {}, {}
+    cells: list[Cell] = []
+    meta: dict[str, Any] = {}
+    labels: dict[str, int] = {}
     for number, entry in enumerate(raw["cells"], 1):
         kind, lines = entry.get("cell_type"), _lines(entry.get("source", ""))
         where = f"{name}, cell {number}"
@@ -275,16 +277,17 @@ def _options(lines: list[str], where: str) -> tuple[dict[str, Any], list[str]]:
     try:
         options = yaml.safe_load("\n".join(head)) or {}
     except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0)
+        at = getattr(getattr(error, "problem_mark", None), "line", 0)
         raise InputError(
-            f"{where}: the option line {head[min(line, len(head) - 1)]!r} is not YAML; quote its text"
+            f"{where}: the option line {head[min(at, len(head) - 1)]!r} is not YAML; quote its text"
         ) from error
     if not isinstance(options, dict):
         raise InputError(f"{where}: the options are {options!r}; lines such as '#| label: fig-x' are wanted")
     for key, value in options.items():
         if key not in OPTIONS:
             raise InputError(f"{where}: no cell option {key!r}{_hint(str(key), OPTIONS)}")
-        kinds = OPTIONS[key] if isinstance(OPTIONS[key], tuple) else (OPTIONS[key],)
+        given = OPTIONS[key]
+        kinds = given if isinstance(given, tuple) else (given,)
         if type(value) not in kinds:
             names = " or ".join(kind.__name__ for kind in kinds)
             raise InputError(f"{where}: option {key} is {value!r}; {names} is wanted")

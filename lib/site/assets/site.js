@@ -198,7 +198,7 @@ function searchDialog() {
   dialog = document.createElement("dialog");
   dialog.className = "search-dialog";
   dialog.setAttribute("aria-label", "Search");
-  dialog.innerHTML = '<form role="search"><input type="search" aria-label="Search the posts" placeholder="Search the posts" ' +
+  dialog.innerHTML = '<form role="search"><input type="text" role="searchbox" enterkeyhint="search" aria-label="Search the posts" placeholder="Search the posts" ' +
     'autocomplete="off" spellcheck="false"><button type="button">Close</button></form>' +
     '<div class="search-results"><p class="search-status" role="status"></p><ol></ol></div>';
   document.body.append(dialog);

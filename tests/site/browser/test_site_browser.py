@@ -1,0 +1,316 @@
+"""The built pages in a real browser: toggle, search, enlarged figures, filter, keyboard, widths, and no request elsewhere.
+
+Needs Debian's `chromium` on the PATH and playwright; the checks of accessibility need the npm package `axe-core`
+(`npm install --no-save axe-core`). Where something is absent the tests skip and say so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.site import serve
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(__file__).resolve().parents[3] / "node_modules/axe-core/axe.min.js"
+PAGES = (
+    "index.html",
+    "posts/index.html",
+    "posts/torture/index.html",
+    "posts/other/index.html",
+    "about/index.html",
+    "404.html",
+)
+TORTURE = "posts/torture/index.html"
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+)
+if CHROMIUM is None:
+    pytest.skip("chromium is not installed: apt-get install chromium", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def address(embedded: Path) -> Iterator[str]:
+    running = serve.server(embedded, 0, url="https://example.org/test")
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}/"
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as play:
+        running = play.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def look(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
+    """Open a page; when the test ends, nothing may have failed, been asked from elsewhere, or been said on the console."""
+    opened: list[Any] = []
+    wrong: list[str] = []
+
+    def open_page(path: str, width: int = 1280, height: int = 900, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        page = context.new_page()
+        opened.append(context)
+        page.on(
+            "console",
+            lambda message: (
+                wrong.append(f"console: {message.text}") if message.type in ("error", "warning") else None
+            ),
+        )
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                wrong.append(f"asked: {request.url}")
+                if not request.url.startswith((address, "data:", "blob:"))
+                else None
+            ),
+        )
+        page.on(
+            "response",
+            lambda answer: wrong.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None,
+        )
+        page.goto(address + path, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert wrong == []
+
+
+def background(page: Any) -> str:
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+LIGHT, DARK = "rgb(255, 255, 255)", "rgb(22, 24, 29)"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_loads_cleanly(look: Callable[..., Any], path: str) -> None:
+    page = look(path)
+    assert page.locator("h1").count() == 1
+
+
+@pytest.mark.parametrize("width", [360, 768, 1600])
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_scrolls_sideways(look: Callable[..., Any], path: str, width: int) -> None:
+    page = look(path, width=width)
+    # Folds open too: what is in them must fit as well.
+    page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('main *')].filter(e => {
+            if (e.closest('pre, .table-scroll, .cell-output-display, math, .quarto-float > figure > div, .screen-reader-only, svg, a.anchor, .listing-status')) return false;
+            const box = e.getBoundingClientRect();
+            return box.width > 0 && box.right > innerWidth + 1;
+        }).map(e => e.outerHTML.slice(0, 100))"""
+    )
+    assert wide == []
+
+
+def test_the_measure_is_about_seventy_characters(look: Callable[..., Any]) -> None:
+    page = look("about/index.html")
+    count = page.evaluate(
+        """() => {
+            const p = document.querySelector('main p');
+            p.textContent = 'the quick brown fox jumps over a lazy dog and then sleeps '.repeat(12);
+            const range = document.createRange();
+            range.selectNodeContents(p);
+            const lines = new Set([...range.getClientRects()].map(r => r.top)).size;
+            return p.textContent.length / lines;
+        }"""
+    )
+    assert 60 <= count <= 82
+
+
+def test_toggle_follows_the_system_and_is_remembered(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, color_scheme="light")
+    toggle = page.get_by_role("button", name="Dark mode")
+    assert background(page) == LIGHT
+    assert toggle.get_attribute("aria-pressed") == "false"
+    assert page.locator("#fig-curve .light-content img").is_visible()
+    toggle.click()
+    assert background(page) == DARK
+    assert toggle.get_attribute("aria-pressed") == "true"
+    assert page.locator("#fig-curve .dark-content img").is_visible()
+    assert not page.locator("#fig-curve .light-content img").is_visible()
+    page.reload()
+    assert background(page) == DARK
+    page.get_by_role("link", name="Posts", exact=True).click()
+    assert background(page) == DARK
+    page.get_by_role("button", name="Dark mode").click()
+    page.emulate_media(color_scheme="dark")
+    assert background(page) == DARK, "back at the system's choice, the page follows it again"
+
+
+def test_dark_without_script(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, color_scheme="dark", java_script_enabled=False)
+    assert page.locator("#fig-curve .dark-content img").is_visible()
+    assert not page.locator("#fig-curve .light-content img").is_visible()
+    assert not page.get_by_role("button", name="Search").is_visible()
+    page.locator("summary", has_text="Why").click()
+    assert page.get_by_text("Folded away").is_visible()
+
+
+def test_search_with_the_keyboard(look: Callable[..., Any]) -> None:
+    page = look("index.html")
+    page.keyboard.press("/")
+    field = page.get_by_role("searchbox")
+    assert field.is_visible()
+    assert field.evaluate("e => e === document.activeElement")
+    page.keyboard.type("divs")
+    result = page.locator(".search-results a").first
+    result.wait_for()
+    assert "Torture" in result.inner_text()
+    page.keyboard.press("ArrowDown")
+    assert result.evaluate("e => e === document.activeElement")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/posts/torture/**")
+
+
+def test_search_that_finds_nothing_and_closes(look: Callable[..., Any]) -> None:
+    page = look("posts/torture/index.html")
+    page.get_by_role("button", name="Search").click()
+    page.keyboard.type("zzzyyyxxx")
+    page.get_by_text("Nothing found.").wait_for()
+    page.keyboard.press("Escape")
+    assert not page.get_by_role("searchbox").is_visible()
+    assert page.get_by_role("button", name="Search").evaluate("e => e === document.activeElement")
+
+
+def test_a_figure_is_enlarged_and_gives_the_focus_back(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    link = page.locator("#fig-curve .light-content a.lightbox")
+    link.focus()
+    page.keyboard.press("Enter")
+    box = page.get_by_role("dialog", name="Enlarged figure")
+    assert box.is_visible()
+    assert box.locator("img").get_attribute("alt") == "A falling curve"
+    assert "Accuracy against" in box.locator("p").inner_text()
+    before = box.locator("img").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert box.locator("img").get_attribute("src") != before
+    page.keyboard.press("ArrowLeft")
+    assert box.locator("img").get_attribute("src") == before
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    assert link.evaluate("e => e === document.activeElement")
+
+
+def test_the_filter_is_in_the_address(look: Callable[..., Any]) -> None:
+    page = look("posts/index.html")
+    posts = page.locator(".quarto-post:visible")
+    assert posts.count() == 2
+    page.get_by_role("button", name="deep learning").click()
+    assert posts.count() == 1
+    assert page.get_by_role("status").inner_text() == "1 post in deep learning"
+    page.get_by_role("button", name="All").click()
+    assert posts.count() == 2
+    page.go_back()
+    assert posts.count() == 1
+    again = look("posts/index.html#category=deep+learning")
+    assert again.locator(".quarto-post:visible").count() == 1
+
+
+def test_copying_code(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, permissions=["clipboard-read", "clipboard-write"])
+    block = page.locator("div.sourceCode", has_text="print('naïve')")
+    block.hover()
+    block.get_by_role("button", name="Copy").click()
+    block.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == "print('naïve')"
+
+
+def test_keyboard_order_begins_with_the_skip_link(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    names = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate(
+                "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim()"
+            )
+        )
+    assert names == [
+        "Skip to the text",
+        "A test",
+        "Posts",
+        "About",
+        "Search",
+        "Dark mode",
+        "RSS feed",
+        names[7],
+    ]
+    page.locator(".skip-link").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "quarto-document-content"
+
+
+def test_the_focus_is_visible(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_link_into_a_fold_opens_it(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    page.evaluate("document.querySelector('.callout-collapse p').id = 'inside'")
+    page.evaluate("location.hash = '#inside'")
+    page.wait_for_function("document.querySelector('.callout-note details').open")
+
+
+def test_nothing_moves_while_loading(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    shift = page.evaluate(
+        """() => new Promise(done => {
+            let total = 0;
+            new PerformanceObserver(list => { for (const e of list.getEntries()) if (!e.hadRecentInput) total += e.value; })
+                .observe({type: 'layout-shift', buffered: true});
+            setTimeout(() => done(total), 400);
+        })"""
+    )
+    assert shift < 0.02
+
+
+def test_print(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert not page.locator("#quarto-header").is_visible()
+    assert page.locator("#fig-curve .light-content img").is_visible()
+    assert not page.locator("#fig-curve .dark-content img").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_nothing_serious(look: Callable[..., Any], path: str, scheme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    page = look(path, color_scheme=scheme)
+    page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+    page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        f"{item['id']}: {item['help']}: {[node['html'][:120] for node in item['nodes']][:3]}"
+        for item in found["violations"]
+        if item["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
