@@ -34,44 +34,54 @@ def begin(copy, *args, **env):
     return subprocess.Popen(command, cwd=copy.root, env=copy.env | env, **quiet)
 
 
-def digests(path):
-    return {record.key: record.digest for record in Store(path).records("toy-post")}
+def digests(path, slug="toy-post"):
+    return {record.key: record.digest for record in Store(path).records(slug)}
 
 
-@pytest.mark.long
-def test_a_sweep_killed_ten_times_ends_as_an_uninterrupted_one(toy_copy, tmp_path):
+def sweep_with_kills(copy, tmp_path, *arguments, kills, pause, **env):
+    """Digests of a sweep killed at random moments, and of an uninterrupted one; each store's log of runs that ended."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    whole = {
-        "POSTS_STORE": str(tmp_path / "whole"),
-        "TOY_PAUSE": "0.01",
-        "TOY_LOG": str(tmp_path / "log-whole"),
-    }
-    killed = {
-        "POSTS_STORE": str(tmp_path / "killed"),
-        "TOY_PAUSE": "0.01",
-        "TOY_LOG": str(tmp_path / "log-killed"),
-    }
-    arguments = ("run", "toy-post", "--profile", "full", "--jobs", "2")
-    assert begin(toy_copy, *arguments, **whole).wait(120) == 0
-    kills = 0
-    while kills < 10:
-        process = begin(toy_copy, *arguments, **killed)
-        time.sleep(rng.uniform(1.5, 4.0))
+    env = {"POSTS_CHECKPOINT_SECONDS": "0.2", **env}
+    whole = env | {"POSTS_STORE": str(tmp_path / "whole"), "TOY_LOG": str(tmp_path / "log-whole")}
+    killed = env | {"POSTS_STORE": str(tmp_path / "killed"), "TOY_LOG": str(tmp_path / "log-killed")}
+    assert begin(copy, "run", *arguments, **whole).wait(300) == 0
+    done = 0
+    while done < kills:
+        process = begin(copy, "run", *arguments, **killed)
+        time.sleep(rng.uniform(*pause))
         if process.poll() is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        kills += 1
-        digests(tmp_path / "killed")
-    assert begin(toy_copy, *arguments, **killed).wait(120) == 0
-    assert kills >= 3
+        done += 1
+        digests(tmp_path / "killed", arguments[0])
+    assert begin(copy, "run", *arguments, **killed).wait(300) == 0
+    return done
+
+
+@pytest.mark.long
+def test_a_sweep_killed_ten_times_ends_as_an_uninterrupted_one(toy_copy, tmp_path):
+    arguments = ("toy-post", "--profile", "full", "--jobs", "2")
+    done = sweep_with_kills(toy_copy, tmp_path, *arguments, kills=10, pause=(2, 5), TOY_PAUSE="0.02")
+    assert done >= 3
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
     assert len(digests(tmp_path / "killed")) == 10
     # A run is noted just before its record is written, so a kill in between may have it noted once more.
     counts = Counter((tmp_path / "log-killed").read_text().split())
-    assert sum(counts.values()) <= len(counts) + kills
+    assert sum(counts.values()) <= len(counts) + done
+
+
+@pytest.mark.long
+def test_real_training_killed_ten_times_ends_as_uninterrupted(project_copy, tmp_path):
+    slug = "dl-massive-label-noise"
+    shutil.rmtree(project_copy.root / "posts" / slug / "results", ignore_errors=True)
+    arguments = (slug, "--profile", "smoke", "--jobs", "2")
+    done = sweep_with_kills(project_copy, tmp_path, *arguments, kills=10, pause=(4, 9))
+    assert done >= 3
+    assert digests(tmp_path / "killed", slug) == digests(tmp_path / "whole", slug)
+    assert len(digests(tmp_path / "whole", slug)) > 20
 
 
 def test_two_sweeps_share_one_store(toy_copy, tmp_path):

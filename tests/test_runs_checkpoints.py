@@ -43,23 +43,23 @@ def a_state():
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    slot = FileCheckpoint(tmp_path / "c", "code")
+    slot = FileCheckpoint(tmp_path / "c", "code", every=100)
     assert slot.load() is None
     state = a_state()
     slot.save(state)
-    back = FileCheckpoint(tmp_path / "c", "code").load()
+    back = FileCheckpoint(tmp_path / "c", "code", every=100).load()
     assert same({**state, "net": dict(state["net"])}, back)
     slot.clear()
     assert slot.load() is None
 
 
 def test_a_state_of_other_code_is_not_gone_on_from(tmp_path):
-    FileCheckpoint(tmp_path / "c", "old").save({"step": 3})
-    assert FileCheckpoint(tmp_path / "c", "new").load() is None
+    FileCheckpoint(tmp_path / "c", "old", every=100).save({"step": 3})
+    assert FileCheckpoint(tmp_path / "c", "new", every=100).load() is None
 
 
 def test_a_damaged_state_counts_as_none(tmp_path):
-    slot = FileCheckpoint(tmp_path / "c", "code")
+    slot = FileCheckpoint(tmp_path / "c", "code", every=100)
     slot.save({"a": torch.arange(100.0), "step": 7})
     whole = (tmp_path / "c").read_bytes()
     for place in range(0, len(whole), 7):
@@ -73,7 +73,7 @@ def test_a_damaged_state_counts_as_none(tmp_path):
 
 
 def test_the_saved_state_does_not_follow_the_tensor(tmp_path):
-    slot = FileCheckpoint(tmp_path / "c", "code")
+    slot = FileCheckpoint(tmp_path / "c", "code", every=100)
     tensor = torch.zeros(2)
     slot.save({"a": tensor, "same": tensor})
     tensor += 1
@@ -92,4 +92,4 @@ def test_due_by_time_and_by_deadline(tmp_path):
 
 def test_what_cannot_be_kept_is_named(tmp_path):
     with pytest.raises(InputError, match="Linear"):
-        FileCheckpoint(tmp_path / "c", "code").save({"net": torch.nn.Linear(1, 1)})
+        FileCheckpoint(tmp_path / "c", "code", every=100).save({"net": torch.nn.Linear(1, 1)})

@@ -26,7 +26,7 @@ class FileCheckpoint(Checkpoint):
     every: seconds between two saves. deadline: `time.monotonic()` after which a save raises Suspended.
     """
 
-    def __init__(self, path: Path, code: str, *, every: float = 20.0, deadline: float | None = None) -> None:
+    def __init__(self, path: Path, code: str, *, every: float, deadline: float | None = None) -> None:
         self.path, self.code, self.every, self.deadline = path, code, every, deadline
         self.last = time.monotonic()
 

@@ -71,7 +71,8 @@ class RunContext(Context):
         self.watcher = watcher
         deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
         code = Provenance({}, self.code, "", True, {}, "", 0, 0, 0, 0, "").code_fingerprint
-        self._checkpoint = FileCheckpoint(self.store.checkpoint(task.config), code, deadline=deadline)
+        place = self.store.checkpoint(task.config)
+        self._checkpoint = FileCheckpoint(place, code, every=checkpoint_seconds(), deadline=deadline)
 
     def data(self, name: str) -> Any:
         data = _load(name, self.device)
@@ -97,6 +98,15 @@ class RunContext(Context):
     def progress(self, done: float, total: float, note: str = "") -> None:
         if self.watcher is not None:
             self.watcher(done, total, note)
+
+
+def checkpoint_seconds() -> float:
+    """Seconds between two checkpoints of a run: `POSTS_CHECKPOINT_SECONDS`, else 20."""
+    given = os.environ.get("POSTS_CHECKPOINT_SECONDS", "20")
+    try:
+        return float(given)
+    except ValueError:
+        raise InputError(f"POSTS_CHECKPOINT_SECONDS is {given!r}; a number of seconds is wanted") from None
 
 
 @lru_cache(maxsize=4)
