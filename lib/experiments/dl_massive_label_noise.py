@@ -46,10 +46,13 @@ from lib.training import (
     validator,
 )
 
+Network = Literal["perceptron", "mlp1", "mlp2", "mlp4"]
+Arm = Literal["corrected", "shifted", "carried", "last", "as_posted"]
+
 POST = "dl-massive-label-noise"
 RATES = (0.01, 0.05, 0.1, 0.5)
 HIDDEN = {"perceptron": (), "mlp1": (256,), "mlp2": (256, 128), "mlp4": (256, 128, 64)}
-ARMS = ("corrected", "shifted", "carried", "last", "as_posted")
+ARMS: tuple[Arm, ...] = ("corrected", "shifted", "carried", "last", "as_posted")
 ORIGINAL_PATIENCE = 3
 """The original's `patience`, of which its rule made 1."""
 
@@ -61,7 +64,7 @@ class Training(Config, post=POST):
     eval_every: batches between two validations. patience: validations without an improvement before a rate stops.
     """
 
-    network: Literal["perceptron", "mlp1", "mlp2", "mlp4"]
+    network: Network
     alpha: int
     lrs: tuple[float, ...]
     data: str
@@ -87,7 +90,7 @@ class Mistakes(Training, experiment="mistakes"):
     through: the α that carried networks pass through, in order.
     """
 
-    arm: Literal["corrected", "shifted", "carried", "last", "as_posted"]
+    arm: Arm
     through: tuple[int, ...]
 
 
@@ -95,10 +98,10 @@ class Mistakes(Training, experiment="mistakes"):
 class _Plan:
     """What a profile computes: networks × α × seeds of the curve, and the networks and α of the mistakes."""
 
-    networks: tuple[str, ...]
+    networks: tuple[Network, ...]
     alphas: tuple[int, ...]
     seeds: int
-    wrong_networks: tuple[str, ...]
+    wrong_networks: tuple[Network, ...]
     wrong_alphas: tuple[int, ...]
     budget: dict[str, Any]
 
