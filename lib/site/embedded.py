@@ -464,7 +464,7 @@ def _listing(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], 
         name=str(spec.get("id", "listing")),
         fields=list(fields),
         filter=bool(spec.get("categories")),
-        level=3 if spec.get("id") else 2,
+        level=3 if item.path == "index.qmd" else 2,
         href=root + "posts/index.html",
     )
 

@@ -1,4 +1,4 @@
-"""The parts of pages that are made from records: the scorecard, its summary, the benchmarks.
+"""The parts of pages that are made from records: the scorecard, its summary, the benchmarks, the drafts.
 
     write(root())                          # into .build/generated/, where `{{< include … >}}` finds them
 
@@ -39,6 +39,7 @@ def generate(root: Path) -> dict[str, str]:
         "summary.md": summary(root, judged),
         "scorecard.md": scorecard(root, judged),
         "benchmarks.md": benchmarks(root),
+        "drafts.md": drafts(root),
     }
 
 
@@ -136,6 +137,18 @@ def _records(root: Path, slug: str, item: Any) -> str:
             url = repository_url(root, path)
             links.append(f"[{experiment}]({url})" if url else f"`{experiment}`")
     return ", ".join(links)
+
+
+def drafts(root: Path) -> str:
+    """The originals that have no notebook here yet, named as what they are."""
+    from lib.site.mirror import originals
+
+    missing = [post for slug, post in originals(root).items() if slug not in slugs(root)]
+    if not missing:
+        return "\n"
+    items = [f"- [{post['title']}]({post['link']}), {post['date'][:4]}" for post in missing]
+    head = "## Not rebuilt yet {.unlisted}\n\nThese posts of the originals have no notebook here so far; the links lead there."
+    return "\n".join([head, "", *items, ""])
 
 
 def benchmarks(root: Path) -> str:
