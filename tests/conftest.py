@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ["lib.methods", "lib.nets"]
-NOT_COPIED = {"data", "dist", "build"}
+NOT_COPIED = {"build", "data", "dist", "node_modules"}
 
 if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "torch")):
     from jaxtyping import install_import_hook
