@@ -63,7 +63,7 @@ class NoisyLabels:
 
 
 def soft_target(
-    labels: Integer[Tensor, " batch"], alpha: float, frequencies: Float[Tensor, " n_classes"]
+    labels: Integer[Tensor, " batch"], alpha: int | float, frequencies: Float[Tensor, " n_classes"]
 ) -> Float[Tensor, "batch n_classes"]:
     """What the labels of an image are on average: (e_y + α u) / (1 + α), with u the frequencies of the noise.
 

@@ -41,7 +41,7 @@ def thresholds(class_counts: Sequence[int] | NDArray[np.integer]) -> NDArray[np.
 
 def ceiling(
     class_counts: Sequence[int] | NDArray[np.integer],
-    alpha: float,
+    alpha: int | float,
     test_counts: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> float:
     """Share of the test examples whose class is not lost at `alpha` noisy labels a clean one.
