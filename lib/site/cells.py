@@ -213,7 +213,10 @@ def _rich(
         return [_terminal("\n".join(lines))]
     kind = mime(output)
     if kind == "text/html":
-        return [raw(table_html(joined(output["data"][kind])))]
+        markup = table_html(joined(output["data"][kind]))
+        if 'class="interactive"' in markup:
+            markup = _interactive(markup, cell, state)
+        return [raw(markup)]
     if kind == "text/plain":
         return [_terminal(joined(output["data"][kind]))]
     if not kind:
@@ -222,6 +225,20 @@ def _rich(
             f"{state.page.where(cell)}: cannot show an output of {kinds}; display HTML or an image"
         )
     raise InputError(f"{state.page.where(cell)}: an output of {kind} does not fit here")
+
+
+def _interactive(markup: str, cell: Cell, state: State) -> str:
+    """A figure that moves, with the file that stands for it where it cannot."""
+    from lib.site.interactive import (
+        still,
+    )  # draws with lib.plots' colours: imported by pages that have such figures
+
+    found = still(markup)
+    if found is None:
+        return markup
+    name = f"{state.stem}_files/figure-html/{cell.options.get('label') or f'cell-{cell.number}'}-still.svg"
+    state.files[name] = found[1]
+    return markup.replace('<div class="interactive">', f'<div class="interactive" data-still="{name}">', 1)
 
 
 def _terminal(content: str) -> Node:

@@ -143,7 +143,7 @@ def _leaks(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
     for main in tree.xpath("//main"):
         words = " ".join(
             main.xpath(
-                ".//text()[not(ancestor::pre or ancestor::code or ancestor::script or ancestor::annotation)]"
+                ".//text()[not(ancestor::pre or ancestor::code or ancestor::script or ancestor::style or ancestor::annotation)]"
             )
         )
         for leak in LEAKS:

@@ -100,6 +100,13 @@ def _ordered(xml: bytes) -> bytes:
 def absolute(html: str, url: str) -> str:
     """A page's fragment for readers elsewhere: whole addresses, one image for each figure, no scripts or controls."""
     root = lxml.html.fragment_fromstring(html, create_parent="div")
+    for element in root.xpath("//*[@data-still]"):
+        drawing = element.find(".//svg")
+        image = lxml.html.Element("img", src=element.get("data-still"))
+        for name, target in (("aria-label", "alt"), ("width", "width"), ("height", "height")):
+            image.set(target, drawing.get(name, ""))
+        image.tail = element.tail
+        element.getparent().replace(element, image)
     for element in root.xpath(
         "//*[contains(concat(' ', @class, ' '), ' dark-content ')] | //script | //style | //button"
     ):

@@ -12,6 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from lib.site.interactive import sliding
+
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="120" height="60" viewBox="0 0 120 60"><path d="M0 60L120 0"/></svg>'
 
 CONFIG = """
@@ -190,6 +192,12 @@ def notebook(front: str, *cells: dict[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
 
+def moving() -> str:
+    """A figure with a slider."""
+    frames = {"0": {"share": [1.0, 0.0]}, "10": {"share": [0.6, 0.4]}, "50": {"share": [0.2, 0.8]}}
+    return sliding(frames, x=["five", "one"], slider="α", ylabel="share", alt="Two bars", start="10").text
+
+
 FRONT = """
 title: "Torture: every construct at once"
 subtitle: A page that no reader should see
@@ -267,6 +275,10 @@ def torture() -> str:
             ),
         )
         | {"source": "#| echo: false\npost.source('x')"},
+        code(
+            "#| label: fig-move\n#| fig-cap: A figure that moves\n#| echo: false\nsliding(...)",
+            display(text_html=moving(), text_plain="<Drawing>"),
+        ),
         markdown("## Last {.unnumbered}\n\nThe end, by @sec-intro and @fig-sub-2."),
     )
 

@@ -221,6 +221,16 @@ def test_images(page: Page, built: Path) -> None:
     }
 
 
+def test_a_figure_that_moves(page: Page) -> None:
+    tree = page(TORTURE)
+    assert caption(tree, "fig-move") == f"Figure{NBSP}5: A figure that moves"
+    box = one(tree, f"//*[@id='fig-move']//div[{has('interactive')}]")
+    assert one(box, ".//svg").get("aria-label") == "Two bars"
+    assert len(box.xpath(".//svg//rect[@data-series='share']")) == 2
+    assert one(box, ".//input").get("value") == "1"
+    assert not box.xpath(".//script/@src")
+
+
 def test_callouts(page: Page) -> None:
     tree = page(TORTURE)
     tip = one(tree, f"//div[{has('callout')} and {has('callout-tip')}]")
@@ -318,6 +328,7 @@ def test_feed(built: Path) -> None:
     assert (media.get("medium"), media.get("type")) == ("image", "image/png")
     text = items[0].findtext("description")
     assert "Draw the curve" in text
+    assert "application/json" not in text or "<svg" in text
     assert (
         'src="https://example.org/test/posts/torture/index_files/figure-html/fig-curve-output-1.png"' in text
     )

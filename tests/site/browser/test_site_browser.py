@@ -238,6 +238,28 @@ def test_the_filter_is_in_the_address(look: Callable[..., Any]) -> None:
     assert again.locator(".quarto-post:visible").count() == 1
 
 
+def test_a_slider_moves_its_figure(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    box = page.locator("#fig-move .interactive")
+    bar = box.locator("rect[data-at='0']")
+    slider = box.get_by_role("slider", name="α")
+    assert box.locator("output").inner_text() == "10"
+    before = float(bar.get_attribute("height"))
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert box.locator("output").inner_text() == "50"
+    assert slider.get_attribute("aria-valuetext") == "50"
+    assert float(bar.get_attribute("height")) == pytest.approx(before / 3, rel=0.01)
+    page.keyboard.press("Home")
+    assert float(bar.get_attribute("height")) == pytest.approx(before / 0.6, rel=0.01)
+
+
+def test_a_figure_stands_still_without_script(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, java_script_enabled=False)
+    assert page.locator("#fig-move svg").is_visible()
+    assert not page.locator("#fig-move input").is_visible()
+
+
 def test_copying_code(look: Callable[..., Any]) -> None:
     page = look(TORTURE, permissions=["clipboard-read", "clipboard-write"])
     block = page.locator("div.sourceCode", has_text="print('naïve')")
