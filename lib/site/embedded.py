@@ -290,7 +290,7 @@ def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
         "lang": str(meta.get("lang", "en")),
         "categories": list(meta.get("categories") or []),
         "is_post": item.is_post,
-        "body_class": "post" if item.is_post else "home" if item.path == "index.qmd" else "plain",
+        "body_class": _body_class(item),
         "url": "" if item.output == "404.html" else _url(site, item.output),
         "image_url": f"{site.url}/{picture}" if picture else "",
         "image_alt": str(meta.get("image-alt", "")),
@@ -326,6 +326,11 @@ def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
         toc_title=str(meta.get("toc-title", site.toc_title)),
         content=content,
     )
+
+
+def _body_class(item: Built) -> str:
+    kind = "post" if item.is_post else "home" if item.path == "index.qmd" else "plain"
+    return f"{kind} wide" if item.page.meta.get("page-layout") == "full" else kind
 
 
 def _target(href: str) -> str:

@@ -211,7 +211,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _style(n: int) -> str:
     """The colours of lib.plots for both modes, however the page says which one it is in."""
 
-    def colours(mode: str) -> str:
+    def colours(mode: Literal["light", "dark"]) -> str:
         return ";".join(f"--s{i}:{COLOURS[mode][i % len(COLOURS[mode])]}" for i in range(n))
 
     dark = colours("dark")

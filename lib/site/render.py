@@ -58,7 +58,7 @@ def render(
     blocks = _transform(tree["blocks"], state)
     numbers = number(blocks, state)
     blocks = resolve(blocks, numbers, state)
-    words = len(pandoc.string(blocks).split())
+    words = len(pandoc.string(pandoc.walk(blocks, _without_code)).split())
     blocks = _unbroken(blocks)
     blocks = pandoc.walk(blocks, lambda node: _lower(node, numbers.labels, numbers.parents))
     blocks = _sections(blocks, state)
@@ -153,6 +153,10 @@ def _unbroken(blocks: list[Node]) -> list[Node]:
         node["c"] = out
 
     return pandoc.walk(blocks, change)
+
+
+def _without_code(node: Node) -> list[Node] | None:
+    return [] if node["t"] == "CodeBlock" else None
 
 
 def _done(image: Node) -> bool:
