@@ -49,10 +49,12 @@ def callout(node: Node, state: State) -> list[Node] | None:
         if title
         else [plain([pandoc.text(kind.title())])]
     )
-    icon = '<div class="callout-icon-container"><i class="callout-icon"></i></div>'
+    # Inside a <summary> there may be phrases only, so a fold's title is made of spans.
+    box = "div" if collapse is None else "span"
+    icon = f'<{box} class="callout-icon-container"><i class="callout-icon"></i></{box}>'
     body = [raw('<div class="callout-body-container callout-body">'), *blocks, raw("</div>")]
     opening = raw(f'<div{where} class="{" ".join(names)}">')
-    label = [raw(f'{icon}<div class="callout-title-container flex-fill">'), *heading, raw("</div>")]
+    label = [raw(f'{icon}<{box} class="callout-title-container flex-fill">'), *heading, raw(f"</{box}>")]
     if collapse is None:
         head = [raw('<div class="callout-header d-flex align-content-center">'), *label, raw("</div>")]
         return [opening, *head, *body, raw("</div>")]
@@ -62,7 +64,7 @@ def callout(node: Node, state: State) -> list[Node] | None:
         opening,
         raw(f'<details{opened}><summary class="callout-header d-flex align-content-center">'),
         *label,
-        raw('<div class="callout-btn-toggle"><i class="callout-toggle"></i></div></summary>'),
+        raw('<span class="callout-btn-toggle"><i class="callout-toggle"></i></span></summary>'),
         raw(f'<div id="callout-{number}" class="callout-{number}-contents callout-collapse collapse">'),
         *body,
         raw("</div></details></div>"),

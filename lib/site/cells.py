@@ -158,13 +158,11 @@ def _renderings(
         raise InputError(f"{where}: renderings {modes} but {len(images)} images; display one for each mode")
     caption = _inlines(parts.get("cap"), where)
     pair = []
-    for nth, (i, mode) in enumerate(zip(images, modes, strict=True)):
+    for i, mode in zip(images, modes, strict=True):
         image = _image(cell, i, 0, state)
         picture(state, image, caption, gallery=f"{label or f'cell-{cell.number}'}-{mode}")
         body = {"t": "Para", "c": [image]} if not (label or caption) else pandoc.plain([image])
         pair.append(div([body], "", ["cell-output", _kind(shown[i]), f"{mode}-content"]))
-        if nth == 0:
-            state.light_images.add(image["c"][2][0])
     blocks = [float_div(label, "fig", pair, caption)] if label.startswith("fig-") or caption else pair
     for i, output in enumerate(shown):
         if i not in images:

@@ -16,46 +16,19 @@ import os
 import posixpath
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from lib.core import InputError
-from lib.site import feed, theme
+from lib.site import theme
 from lib.site.execute import tree_hash
-from lib.site.images import TYPES, size
+from lib.site.listing import listing, listings, rss, sitemap, with_listing
 from lib.site.pandoc import executable
+from lib.site.place import Built, Files, Links, base, picture, post_links, size_of, url_of, when
 from lib.site.render import Rendered, render
 from lib.site.settings import Site
-from lib.site.source import Page, read
+from lib.site.source import read
 from lib.site.state import Heading
-
-Files = dict[str, bytes | Path]
-
-
-@dataclass
-class Built:
-    """A page between rendering and writing. path: of the source in the project; output: of the file in the site; root: the project."""
-
-    page: Page
-    path: str
-    output: str
-    root: Path
-    rendered: Rendered | None = None
-    linked: dict[str, Path] = field(default_factory=dict)
-
-    @property
-    def is_post(self) -> bool:
-        return bool(re.fullmatch(r"posts/[^/]+/index\.ipynb", self.path))
-
-    @property
-    def slug(self) -> str:
-        return self.path.split("/")[1] if self.is_post else ""
-
-    @property
-    def title(self) -> str:
-        return " ".join(str(self.page.meta.get("title", "")).split())
 
 
 def sources(site: Site) -> list[str]:
@@ -101,12 +74,11 @@ def render_site(
             kept.unlink()
     files: Files = {f"assets/{name}": data for name, data in theme.assets().items()}
     posts = sorted(
-        (item for item in built if item.is_post), key=lambda item: (_when(item), item.slug), reverse=True
+        (item for item in built if item.is_post), key=lambda item: (when(item), item.slug), reverse=True
     )
     for item in built:
         folder = posixpath.dirname(item.output)
-        assert item.rendered is not None
-        for name, data in {**item.rendered.files, **item.linked}.items():
+        for name, data in {**item.fragment.files, **item.linked}.items():
             if name.startswith(("/", "..")):
                 continue
             files[posixpath.join(folder, name)] = data
@@ -114,11 +86,11 @@ def render_site(
             files[f"{folder}/{item.slug}.ipynb"] = executed[item.path]
     for item in built:
         files[item.output] = _page(item, site, posts, files).encode()
-        for spec in _listings(item):
+        for spec in listings(item):
             if spec.get("feed"):
                 name = str(Path(item.output).with_suffix(".xml"))
-                files[name] = _feed(item, spec, site, posts, files)
-    files["sitemap.xml"] = _sitemap(site, built)
+                files[name] = rss(item, spec, site, posts, files)
+    files["sitemap.xml"] = sitemap(site, built)
     files["robots.txt"] = f"User-agent: *\nAllow: /\nSitemap: {site.url}/sitemap.xml\n".encode()
     files[".nojekyll"] = b""
     return files, built
@@ -187,8 +159,7 @@ def _render(
 
 
 def _keep(path: Path, item: Built, folder: Path) -> None:
-    rendered = item.rendered
-    assert rendered is not None
+    rendered = item.fragment
     body = {
         "html": rendered.html,
         "words": rendered.words,
@@ -216,71 +187,19 @@ def _load(path: Path, folder: Path) -> tuple[Rendered, dict[str, Path]]:
     }
 
 
-class Links:
-    """Where the links of one page lead: sources become pages, files beside the page are kept with it."""
-
-    def __init__(self, item: Built, site: Site, outputs: dict[str, str]) -> None:
-        self.item, self.site, self.outputs = item, site, outputs
-        self.files: dict[str, Path] = {}
-
-    def resolve(self, target: str) -> str:
-        """The target on the site. Raises InputError for one that leads nowhere."""
-        parts = urlsplit(target)
-        if parts.scheme or parts.netloc or not parts.path:
-            return target
-        here = posixpath.dirname(self.item.path)
-        path = (
-            parts.path.lstrip("/")
-            if parts.path.startswith("/")
-            else posixpath.normpath(posixpath.join(here, parts.path))
-        )
-        tail = (f"?{parts.query}" if parts.query else "") + (f"#{parts.fragment}" if parts.fragment else "")
-        for candidate in (path, f"{path.rstrip('/')}/index.ipynb", f"{path.rstrip('/')}/index.qmd"):
-            if candidate in self.outputs:
-                return base(self.item, self.site) + self.outputs[candidate] + tail
-        if path in self.outputs.values() or path in ("posts/index.xml", "sitemap.xml"):
-            return base(self.item, self.site) + path + tail
-        if (
-            (self.site.root / path).is_file()
-            and not parts.path.startswith("/")
-            and not path.endswith((".ipynb", ".qmd"))
-        ):
-            self.files[parts.path] = self.site.root / path
-            return target
-        cell = self.item.page.cell_with(f"({target}") or self.item.page.cell_with(target)
-        raise InputError(
-            f"{self.item.page.where(cell)}: the link to {target} leads nowhere; there is no such page or file"
-        )
-
-
-def base(item: Built, site: Site) -> str:
-    """The way from a page to the site's root: `../../`. The 404 page is shown anywhere, so its is absolute."""
-    if item.output == "404.html":
-        return urlsplit(site.url).path.rstrip("/") + "/"
-    return "../" * item.output.count("/")
-
-
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
-def _when(item: Built) -> datetime.datetime:
-    date = item.page.meta.get("date")
-    if date is None:
-        raise InputError(f"{item.path}: front matter: date is missing; a post has the date of its original")
-    return feed.moment(date)
-
-
 def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
-    rendered, meta = item.rendered, item.page.meta
-    assert rendered is not None
+    rendered, meta = item.fragment, item.page.meta
     root = base(item, site)
     content = rendered.html
-    for spec in _listings(item):
-        content = _with_listing(content, _listing(item, spec, site, posts, files), spec)
+    for spec in listings(item):
+        content = with_listing(content, listing(item, spec, site, posts, files), spec)
     described = " ".join(str(meta.get("description", "")).split()) or (
         site.description if item.path == "index.qmd" else ""
     )
-    picture = _picture(item, files)
+    card = picture(item, files)
     at = posts.index(item) if item in posts else -1
     values: dict[str, Any] = {
         "title": item.title,
@@ -291,17 +210,17 @@ def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
         "categories": list(meta.get("categories") or []),
         "is_post": item.is_post,
         "body_class": _body_class(item),
-        "url": "" if item.output == "404.html" else _url(site, item.output),
-        "image_url": f"{site.url}/{picture}" if picture else "",
+        "url": "" if item.output == "404.html" else url_of(site, item.output),
+        "image_url": f"{site.url}/{card}" if card else "",
         "image_alt": str(meta.get("image-alt", "")),
-        "image_size": _size(files, picture),
-        "iso_date": _when(item).isoformat() if item.is_post else "",
-        "iso_day": str(_when(item).date()) if item.is_post else "",
-        "date_text": theme.day(_when(item)) if item.is_post else "",
+        "image_size": size_of(files, card),
+        "iso_date": when(item).isoformat() if item.is_post else "",
+        "iso_day": str(when(item).date()) if item.is_post else "",
+        "date_text": theme.day(when(item)) if item.is_post else "",
         "run_text": "",
         "run_day": "",
         "reading_time": theme.reading_time(rendered.words) if item.is_post else "",
-        "links": _links(item, site) if item.is_post else [],
+        "links": post_links(item.path, meta, site) if item.is_post else [],
         "newer": _neighbour(posts, at - 1, root) if at > 0 else None,
         "older": _neighbour(posts, at + 1, root) if 0 <= at < len(posts) - 1 else None,
         "searchable": meta.get("search") is not False,
@@ -341,30 +260,6 @@ def _neighbour(posts: list[Built], at: int, root: str) -> dict[str, str]:
     return {"href": root + posts[at].output, "title": posts[at].title}
 
 
-def _url(site: Site, output: str) -> str:
-    return f"{site.url}/{output.removesuffix('index.html')}"
-
-
-def _links(item: Built, site: Site) -> list[dict[str, str]]:
-    """The paper and the original from the front matter; the notebook, executed and not; places to run it."""
-    links = [
-        {"text": str(entry["text"]), "href": str(entry["href"])}
-        for entry in item.page.meta.get("other-links") or []
-    ]
-    links.append({"text": "Executed notebook", "href": f"{item.slug}.ipynb"})
-    if site.repo_url:
-        links.insert(-1, {"text": "Notebook", "href": f"{site.repo_url}/blob/{site.repo_branch}/{item.path}"})
-        parts = urlsplit(site.repo_url)
-        if parts.netloc == "github.com":
-            repository = parts.path.strip("/")
-            binder = f"https://mybinder.org/v2/gh/{repository}/{site.repo_branch}?urlpath={quote('lab/tree/' + item.path, safe='')}"
-            colab = (
-                f"https://colab.research.google.com/github/{repository}/blob/{site.repo_branch}/{item.path}"
-            )
-            links += [{"text": "Binder", "href": binder}, {"text": "Colab", "href": colab}]
-    return links
-
-
 def _last_run(root: Path, slug: str) -> dict[str, str]:
     """The date of the newest published record, or nothing."""
     dates = []
@@ -374,152 +269,3 @@ def _last_run(root: Path, slug: str) -> dict[str, str]:
         return {}
     newest = datetime.date.fromisoformat(max(dates))
     return {"run_text": theme.day(newest), "run_day": str(newest)}
-
-
-def _picture(item: Built, files: Files) -> str:
-    """The path in the site of the picture that the front matter names, or nothing."""
-    name = item.page.meta.get("image")
-    if not name:
-        return ""
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(item.output), str(name)))
-    if path not in files:
-        source = item.root / posixpath.dirname(item.path) / str(name)
-        if not source.is_file():
-            known = ", ".join(sorted(item.rendered.files if item.rendered else ())[:4]) or "none"
-            raise InputError(
-                f"{item.path}: front matter: image: there is no {name}; the page's images: {known}"
-            )
-        files[path] = source
-    return path
-
-
-def _first_picture(item: Built, files: Files) -> str:
-    chosen = _picture(item, files)
-    if chosen:
-        return chosen
-    assert item.rendered is not None
-    for name in item.rendered.files:
-        if name.endswith((".png", ".svg", ".jpg")):
-            return posixpath.join(posixpath.dirname(item.output), name)
-    return ""
-
-
-def _size(files: Files, path: str) -> tuple[int, int] | None:
-    data = files.get(path)
-    if data is None:
-        return None
-    return size(data if isinstance(data, bytes) else data.read_bytes(), path)
-
-
-# --- listing, feed, sitemap ----------------------------------------------------------------------------------------
-
-
-def _listings(item: Built) -> list[dict[str, Any]]:
-    found = item.page.meta.get("listing") or []
-    specs = found if isinstance(found, list) else [found]
-    known = {
-        "id",
-        "contents",
-        "sort",
-        "type",
-        "max-items",
-        "fields",
-        "categories",
-        "feed",
-        "sort-ui",
-        "filter-ui",
-        "page-size",
-    }
-    for spec in specs:
-        unknown = set(spec) - known if isinstance(spec, dict) else {repr(spec)}
-        if unknown:
-            raise InputError(f"{item.path}: front matter: listing: no key {', '.join(sorted(unknown))}")
-    return specs
-
-
-def _listing(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], files: Files) -> str:
-    root = base(item, site)
-    chosen = posts[: spec["max-items"]] if spec.get("max-items") else posts
-    entries = []
-    for post in chosen:
-        assert post.rendered is not None
-        picture = _first_picture(post, files)
-        dark = re.sub(r"-output-1\.png$", "-output-2.png", picture)
-        twin = dark if dark != picture and dark in files and "dark-content" in post.rendered.html else ""
-        found = _size(files, picture)
-        entries.append(
-            theme.Item(
-                title=post.title,
-                href=root + post.output,
-                date_text=theme.day(_when(post)),
-                iso_day=str(_when(post).date()),
-                description=" ".join(
-                    str(post.page.meta.get("description") or post.page.meta.get("subtitle") or "").split()
-                ),
-                categories=tuple(post.page.meta.get("categories") or ()),
-                reading_time=theme.reading_time(post.rendered.words),
-                image=root + picture if picture else "",
-                image_dark=root + twin if twin else "",
-                image_size=found,
-            )
-        )
-    fields = spec.get("fields") or ["image", "date", "title", "description", "categories", "reading-time"]
-    return theme.listing(
-        entries,
-        name=str(spec.get("id", "listing")),
-        fields=list(fields),
-        filter=bool(spec.get("categories")),
-        level=3 if item.path == "index.qmd" else 2,
-        href=root + "posts/index.html",
-    )
-
-
-def _with_listing(content: str, listing: str, spec: dict[str, Any]) -> str:
-    place = f'<div id="{spec.get("id")}">\n</div>'
-    empty = f'<div id="{spec.get("id")}">\n\n</div>'
-    for candidate in (place, empty):
-        if candidate in content:
-            return content.replace(candidate, f'<div id="{spec.get("id")}">\n{listing}</div>')
-    return content + listing
-
-
-def _feed(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], files: Files) -> bytes:
-    given = spec["feed"] if isinstance(spec["feed"], dict) else {}
-    entries = []
-    for post in posts[: int(given.get("items", 20))]:
-        assert post.rendered is not None
-        url = _url(site, post.output)
-        picture, image = _picture(post, files), None
-        if picture:
-            width, height = _size(files, picture) or (0, 0)
-            image = (f"{site.url}/{picture}", TYPES.get(Path(picture).suffix, "image/png"), width, height)
-        entries.append(
-            feed.Entry(
-                title=post.title,
-                url=url,
-                html=feed.absolute(post.rendered.html, url),
-                categories=tuple(post.page.meta.get("categories") or ()),
-                date=_when(post),
-                author=str(post.page.meta.get("author", "")),
-                image=image,
-            )
-        )
-    address = f"{site.url}/{Path(item.output).with_suffix('.xml')}"
-    return feed.feed(
-        str(given.get("title", site.title)),
-        str(given.get("description") or site.description),
-        _url(site, item.output),
-        address,
-        entries,
-    )
-
-
-def _sitemap(site: Site, built: list[Built]) -> bytes:
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">',
-    ]
-    for item in built:
-        if item.output != "404.html":
-            lines.append(f"<url><loc>{html.escape(_url(site, item.output))}</loc></url>")
-    return "\n".join([*lines, "</urlset>", ""]).encode()

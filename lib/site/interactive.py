@@ -37,7 +37,7 @@ def still(markup: str) -> tuple[str, bytes] | None:
     found = re.search(r'<svg\b[^>]*aria-label="([^"]*)".*?</svg>', markup, re.S)
     if found is None or 'class="interactive"' not in markup:
         return None
-    drawing = found.group()
+    drawing = re.sub(r"<style>.*?</style>\n?", "", found.group(), flags=re.S)
     used = sorted({int(n) for n in re.findall(r'class="(?:line )?s(\d+)"', drawing)})
     light = COLOURS["light"]
     rules = ["svg{font:13px sans-serif}", f"text{{fill:{INK['light']}}}", f".grid{{stroke:{GRID['light']}}}"]
@@ -109,12 +109,11 @@ def sliding(
         "\n".join(
             [
                 '<div class="interactive">',
-                f"<style>{_style(len(series))}</style>",
                 '<div class="interactive-controls" hidden>',
                 f'<label>{html.escape(slider)} <input type="range" min="0" max="{len(names) - 1}" step="1" value="{at}"'
                 f' aria-valuetext="{html.escape(start)}"></label> <output>{html.escape(start)}</output>',
                 "</div>",
-                plot.svg(frames[start], alt, xlabel, ylabel),
+                plot.svg(frames[start], alt, xlabel, ylabel, _style(len(series))),
                 f'<script type="application/json">{body}</script>',
                 f"<script>{script.strip()}</script>",
                 "</div>",
@@ -144,11 +143,14 @@ class _Plot:
         value = min(max(value, self.low), self.high)
         return self.bottom + (value - self.low) / (self.high - self.low) * (self.top - self.bottom)
 
-    def svg(self, values: Mapping[str, Sequence[float]], alt: str, xlabel: str, ylabel: str) -> str:
-        """The whole drawing of one frame."""
+    def svg(
+        self, values: Mapping[str, Sequence[float]], alt: str, xlabel: str, ylabel: str, style: str
+    ) -> str:
+        """The whole drawing of one frame, with the style of the box around it (HTML has a place for it in a drawing only)."""
         out = [
             f'<svg viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" role="img"'
-            f' aria-label="{html.escape(alt)}" xmlns="http://www.w3.org/2000/svg">'
+            f' aria-label="{html.escape(alt)}" xmlns="http://www.w3.org/2000/svg">',
+            f"<style>{style}</style>",
         ]
         for tick in _ticks(self.low, self.high):
             at = self.y(tick)

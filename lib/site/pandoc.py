@@ -40,12 +40,12 @@ def parse(markdown: str) -> tuple[Node, list[str]]:
     return json.loads(out), warnings
 
 
-def write(tree: Node, bibliography: tuple[Path, ...] = (), prefix: str = "") -> tuple[str, list[str]]:
+def write(tree: Node, bibliography: tuple[Path, ...] = ()) -> tuple[str, list[str]]:
     """A tree as an HTML fragment: MathML, highlighted code, citations resolved where there is a bibliography."""
     options = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none", "--syntax-highlighting=pygments"]
     if bibliography:
         options += ["--citeproc", *(f"--bibliography={path}" for path in bibliography)]
-    out, warnings = _run([*options, *([f"--id-prefix={prefix}"] if prefix else [])], json.dumps(tree))
+    out, warnings = _run(options, json.dumps(tree))
     return out, warnings
 
 

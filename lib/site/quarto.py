@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from lib.core import InputError, PostsError
+from lib.site.place import post_links
 from lib.site.settings import Site
 
 OLDEST = (1, 7)
@@ -73,10 +75,9 @@ def render(
         encoding="utf-8",
         errors="replace",
         # Dates are local midnight: the feed's are those of the original only in its time zone.
-        env={**_environment(), "TZ": "America/New_York"},
+        env={**os.environ, "TZ": "America/New_York"},
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             line = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).rstrip()
             if line:
                 lines.append(line)
@@ -101,12 +102,6 @@ def failure(lines: list[str]) -> str:
     return f"quarto failed{f' at {page}' if page else ''}: {said or 'it said nothing'}"
 
 
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
-
-
 def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[str, str]) -> None:
     """A copy of what Quarto reads, with executed notebooks in place of the sources and no pre-render."""
     shutil.rmtree(stage, ignore_errors=True)
@@ -120,7 +115,7 @@ def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[s
         if path.is_file():
             shutil.copyfile(path, stage / path.name)
     for name, path in executed.items():
-        (stage / name).write_text(_without_injected(path), encoding="utf-8")
+        (stage / name).write_text(_staged(site, name, path), encoding="utf-8")
     for name, text in generated.items():
         target = stage / ".build/generated" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,12 +128,17 @@ def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[s
     )
 
 
-def _without_injected(path: Path) -> str:
-    """An executed notebook without the cell of parameters that papermill puts in."""
+def _staged(site: Site, name: str, path: Path) -> str:
+    """An executed notebook as Quarto is given it: no cell of papermill's, and all links of the post in its front matter."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
         if "injected-parameters" not in (cell.get("metadata", {}).get("tags") or [])
     ]
+    front = next(cell for cell in notebook["cells"] if cell["cell_type"] == "raw")
+    source = front["source"]
+    meta = yaml.safe_load((source if isinstance(source, str) else "".join(source)).strip().strip("-"))
+    meta["other-links"] = post_links(name, meta, site)
+    front["source"] = f"---\n{yaml.safe_dump(meta, sort_keys=False, allow_unicode=True)}---"
     return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"

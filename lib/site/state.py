@@ -36,7 +36,6 @@ class State:
     stem: str = "index"
     files: dict[str, bytes | Path] = field(default_factory=dict)
     headings: list[Heading] = field(default_factory=list)
-    light_images: set[str] = field(default_factory=set)
     images: int = 0
     callouts: int = 0
     needs_references: bool = False

@@ -298,7 +298,10 @@ def test_what_quarto_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert told == ["[1/2] posts/other/index.ipynb"]
         assert (tmp_path / "out/zone").read_text().strip() == "America/New_York"
         assert "enabled: false" in (tmp_path / "out/_quarto.yml").read_text()
-        assert "injected-parameters" not in (tmp_path / "out/index.ipynb").read_text()
+        staged = (tmp_path / "out/index.ipynb").read_text()
+        assert "injected-parameters" not in staged
+        assert "mybinder.org" in staged
+        assert "Executed notebook" in staged
         assert (root / ".build/quarto/.build/generated/x.md").read_text() == "X"
         program.write_text(
             "#!/bin/sh\necho '[1/2] posts/other/index.ipynb'; echo 'ERROR: Bad YAML in cell 3'; exit 1\n"
