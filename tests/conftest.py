@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.toy import toy  # noqa: F401 - a fixture
+
 if TYPE_CHECKING:
     import numpy as np
 

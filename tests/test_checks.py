@@ -6,11 +6,10 @@ import pytest
 
 from lib import checks
 from lib.runs import fingerprints, published, sweep
-from tests.toy import toy  # noqa: F401
 
 
 @pytest.fixture
-def place(toy, tmp_path):  # noqa: F811
+def place(toy, tmp_path):
     sweep.compute("toy-post", "smoke")
     sweep.publish("toy-post", "smoke")
     return tmp_path

@@ -13,11 +13,10 @@ from lib.runs.context import Task, compute_one
 from lib.runs.executors import Serial
 from lib.runs.records import Damaged
 from lib.runs.store import Store
-from tests.toy import toy  # noqa: F401
 
 
 @pytest.fixture
-def place(toy, tmp_path):  # noqa: F811
+def place(toy, tmp_path):
     """(project, store, how many runs were computed so far)."""
 
     def computed():
@@ -36,7 +35,7 @@ def test_what_is_there_is_not_computed_again(place):
     assert all(store.get(config).finished for config in first.configs.values())
 
 
-def test_an_artifact_is_made_when_it_is_asked_for(toy, place):  # noqa: F811
+def test_an_artifact_is_made_when_it_is_asked_for(toy, place):
     _, store, computed = place
     config = toy.configs("smoke")[-1]
     assert compute_one(Task(config, str(store.path))).status == "done"
@@ -56,7 +55,7 @@ def test_fresh_computes_all_again_with_the_same_digests(place):
     assert all(dates[key] != store.date(config) for key, config in report.configs.items())
 
 
-def test_profiles_share_what_they_share(toy, place, monkeypatch):  # noqa: F811
+def test_profiles_share_what_they_share(toy, place, monkeypatch):
     _, _, computed = place
     monkeypatch.setattr(
         toy, "configs", lambda profile: toy_configs(toy, {"smoke": 3, "laptop": 5, "full": 5}[profile])
@@ -74,7 +73,7 @@ def toy_configs(module, n):
     ("trouble", "outcome", "failures"),
     [("error", "error", 1), ("memory", "out of memory", 1), ("diverge", "diverged", 0)],
 )
-def test_a_run_in_trouble_costs_itself_only(toy, place, monkeypatch, trouble, outcome, failures):  # noqa: F811
+def test_a_run_in_trouble_costs_itself_only(toy, place, monkeypatch, trouble, outcome, failures):
     _, store, computed = place
     configs = toy_configs(toy, 3)
     configs[1] = configs[1].replace(trouble=trouble)
@@ -88,7 +87,7 @@ def test_a_run_in_trouble_costs_itself_only(toy, place, monkeypatch, trouble, ou
         assert "went astray" in store.get(configs[1]).error
 
 
-def test_a_missing_data_set_stops_the_sweep(toy, place, monkeypatch):  # noqa: F811
+def test_a_missing_data_set_stops_the_sweep(toy, place, monkeypatch):
     configs = [config.replace(trouble="data") for config in toy_configs(toy, 2)]
     monkeypatch.setattr(toy, "configs", lambda profile: configs)
     with pytest.raises(InputError, match="no-such-set"):
@@ -128,7 +127,7 @@ def test_stale_records_are_kept_named_and_computed_again_when_asked(place, monke
     assert sweep.publish("toy-post", "smoke")[0].stale == 0
 
 
-def test_time_up_suspends_and_the_next_sweep_goes_on_exactly(toy, place, monkeypatch):  # noqa: F811
+def test_time_up_suspends_and_the_next_sweep_goes_on_exactly(toy, place, monkeypatch):
     project, store, _ = place
     (config,) = [toy.Walk(steps=30, pause=0.02, seed=5)]
     monkeypatch.setattr(toy, "configs", lambda profile: [config])
@@ -162,7 +161,7 @@ def test_published_records_are_read_back_and_count_as_present(place):
     assert before == {path: path.read_bytes() for path in (project / "posts").rglob("*") if path.is_file()}
 
 
-def test_publishing_in_two_halves_loses_nothing(toy, place, monkeypatch):  # noqa: F811
+def test_publishing_in_two_halves_loses_nothing(toy, place, monkeypatch):
     project, _, _ = place
     whole = toy.configs
     monkeypatch.setattr(toy, "configs", lambda profile: whole(profile)[:3])
@@ -174,7 +173,7 @@ def test_publishing_in_two_halves_loses_nothing(toy, place, monkeypatch):  # noq
     assert sweep.publish("toy-post", "smoke", store=Store(project / "two"))[0].records == 8
 
 
-def test_an_experiment_that_is_gone_is_no_longer_published(toy, place, monkeypatch):  # noqa: F811
+def test_an_experiment_that_is_gone_is_no_longer_published(toy, place, monkeypatch):
     project, _, _ = place
     sweep.compute("toy-post", "smoke")
     sweep.publish("toy-post", "smoke")
@@ -252,7 +251,7 @@ def test_the_ledger_counts_arms_seeds_and_measured_seconds(place):
     assert line.measured == 8 and line.cpu_s == pytest.approx(spent)
 
 
-def test_other_data_than_recorded_is_told(toy, place, monkeypatch):  # noqa: F811
+def test_other_data_than_recorded_is_told(toy, place, monkeypatch):
     project, store, _ = place
 
     class Set:
@@ -269,7 +268,7 @@ def test_other_data_than_recorded_is_told(toy, place, monkeypatch):  # noqa: F81
     assert sweep.other_data("toy-post", project, store, lambda name: new) == [("digits", "old", "new")]
 
 
-def test_time_left_is_guessed_from_runs_of_the_kind(toy):  # noqa: F811
+def test_time_left_is_guessed_from_runs_of_the_kind(toy):
     from lib.runs.context import Ending
     from lib.runs.executors import Moved, Started
 
