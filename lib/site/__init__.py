@@ -6,6 +6,6 @@
 
 From source to page: `source` reads a notebook (front matter, cells, `#|` options) or a `.qmd` page; `compose` writes it
 as one Markdown text; `render` sends that through pandoc and our filter (`floats`, `callouts`, `crossref`) to an HTML
-fragment; `theme` puts the page around it; `feed`, `search` and `build` do the rest. `quarto` hands the same sources to
-Quarto instead.
+fragment; `theme` and `listing` put the page around it; `embedded` makes all files of the site. `execute`, `search` and `build` do
+the rest, `quarto` hands the same sources to Quarto instead, and `mirror` holds the result against the originals.
 """

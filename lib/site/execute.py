@@ -115,6 +115,7 @@ def _common(root: Path) -> str:
     """What every notebook depends on: the package without the site and the command, the settings, the libraries."""
     package = Path(__file__).resolve().parent.parent
     code = [path for path in package.rglob("*.py") if "site" not in path.relative_to(package).parts[:1]]
+    code += package.glob("site/interactive.*")  # the one part of the site that notebooks call
     versions = [sys.version]
     for name in LIBRARIES:
         try:
