@@ -168,7 +168,7 @@ def test_alphas():
 
 
 def test_smoke_is_small():
-    """About 1,250 batches, with measured 8 s of one core for all of it; the bar is 20 s."""
+    """About 1,250 batches, measured as 6 s of one core for all of it, after imports; the bar is 20 s."""
     batches = 0
     for config in post.configs("smoke"):
         if isinstance(config, NoiseCurve) or config.arm == "shifted":
