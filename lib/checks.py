@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import claims, project, reading
-from lib.core import InputError, PostsError
+from lib.core import PostsError
 from lib.runs import fingerprints, published
 
 
@@ -29,6 +29,7 @@ class Problem:
 def check(root: Path, *, mirror: bool = False) -> list[Problem]:
     """All problems of the project; with `mirror`, also where the site differs from the original's inventory."""
     from lib.site import check as site
+    from lib.site.mirror import mirror as mirror_of_originals
 
     problems: list[Problem] = []
     for slug in project.slugs(root):
@@ -36,7 +37,7 @@ def check(root: Path, *, mirror: bool = False) -> list[Problem]:
         problems += of_claims(root, slug)
     problems += [Problem(found.page, found.message) for found in site.check(root)]
     if mirror:
-        raise InputError("posts check --mirror: the inventory of the originals is not in the project yet")
+        problems += [Problem(found.page, found.message) for found in mirror_of_originals(root)]
     return problems
 
 

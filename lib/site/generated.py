@@ -7,12 +7,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lib.core import InputError
 from lib.project import slugs
 
 FOLDER = ".build/generated"
@@ -152,31 +149,34 @@ def drafts(root: Path) -> str:
 
 
 def benchmarks(root: Path) -> str:
-    """The paired comparisons that `posts bench` recorded."""
-    entries = list(_benchmarks(root / "benchmarks"))
-    if not entries:
-        return "No comparison has been recorded yet.\n"
-    lines = [
-        "::: {.claims}",
-        "",
-        "| What | Ours | Other | Ratio | Where |",
-        "|" + "|".join("-" * width for width in (40, 14, 14, 14, 18)) + "|",
-    ]
-    for entry in entries:
-        cells = [_cell(str(entry.get(key, "–"))) for key in ("title", "ours", "other", "ratio", "where")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", ":::", ""])
+    """The paired comparisons that `posts bench` recorded: a table each, then notes, machine, versions and date."""
+    from lib.bench import results
 
-
-def _benchmarks(folder: Path) -> Iterable[dict[str, Any]]:
-    for path in sorted(folder.glob("results/*.json")):
-        try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"benchmarks/results/{path.name}: no JSON; run posts bench again") from error
-        if not isinstance(entry, dict):
-            raise InputError(f"benchmarks/results/{path.name}: a mapping is wanted; run posts bench again")
-        yield entry
+    lines: list[str] = []
+    for entry in results(root):
+        lines += [f"## {entry['title']}", "", "::: {.claims}", ""]
+        lines += ["| Case | Ours | Peer | Unit | Peer / ours (95 % interval) | n |"]
+        lines += ["|" + "|".join("-" * width for width in (20, 12, 12, 14, 28, 5)) + "|"]
+        for row in entry["rows"]:
+            ratio = f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+            cells = (
+                row["case"],
+                f"{row['ours']:.4g}",
+                f"{row['peer']:.4g}",
+                row["unit"],
+                ratio,
+                str(row["n"]),
+            )
+            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+        lines += ["", ":::", ""]
+        notes = entry.get("notes") or []
+        for note in [notes] if isinstance(notes, str) else notes:
+            lines += [note, ""]
+        versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
+        where = f"{entry['machine']}, {_count(entry['threads'], 'thread')}, {versions}, {entry['date']}"
+        commit = entry["commit"][:10] + ("" if entry["clean"] else "+")
+        lines += ["::: {.provenance}", f"{where}, commit {commit}", ":::", ""]
+    return "\n".join(lines) if lines else "No comparison has been recorded yet.\n"
 
 
 def _name(verdict: str) -> str:
