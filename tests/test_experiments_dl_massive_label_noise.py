@@ -164,7 +164,7 @@ def test_every_profile_covers_networks_arms_and_seeds(profile):
 
 def test_alphas():
     alphas = {p: sorted({c.alpha for c in post.configs(p) if isinstance(c, NoiseCurve)}) for p in PROFILES}
-    assert alphas["laptop"] == [0, 10, 25, 50] and alphas["full"] == list(range(0, 101, 10))
+    assert alphas["laptop"] == [0, 10, 25, 50] and alphas["full"] == [0, 10, 20, 25, *range(30, 101, 10)]
 
 
 def test_smoke_is_small():

@@ -146,7 +146,7 @@ PLANS: dict[Profile, _Plan] = {
     ),
     "full": _Plan(
         networks=("perceptron", "mlp1", "mlp2", "mlp4"),
-        alphas=tuple(range(0, 101, 10)),
+        alphas=(0, 10, 20, 25, *range(30, 101, 10)),
         seeds=3,
         wrong_networks=("perceptron", "mlp2"),
         wrong_alphas=(0, 25, 50),
