@@ -19,7 +19,10 @@ import pkg.deep.inner
 
 LIMIT = 3
 
-class C(Base, experiment="x"):
+class Shared(Base, post="p"):
+    gamma: int
+
+class C(Shared, experiment="x"):
     """Its fields are in the record."""
     alpha: int
     def double(self): return 2 * self.alpha
@@ -80,6 +83,7 @@ def test_what_is_reached(package):
         "pkg.post:handler",
         "pkg.post:LIMIT",
         "pkg.post:C",
+        "pkg.post:Shared",
         "pkg.nets:small",
         "pkg.nets:shared",
         "pkg.nets:WIDTH",
@@ -104,6 +108,7 @@ def changed(package, name, old, new):
     [
         ("nets", "WIDTH = 4", "WIDTH = 5", ["pkg.nets:WIDTH changed"]),
         ("nets", "return n\n", "return n + 1\n", ["pkg.nets:shared changed"]),
+        ("post", "gamma: int", "gamma: int = 3", ["pkg.post:Shared changed"]),
         ("post", "2 * self.alpha", "3 * self.alpha", ["pkg.post:C changed"]),
         (
             "post",
@@ -138,6 +143,7 @@ def test_a_change_is_named(package, name, old, new, says):
         ),
         ("post", '"""Its fields are in the record."""', '"""Said otherwise."""'),
         ("post", "    alpha: int\n", "    alpha: int\n    beta: int = 3\n"),
+        ("post", "    gamma: int\n", "    gamma: int\n    delta: int = later(3)\n"),
         ("tools", "def helper(x):\n    return again(x)", "def helper(x): return (  again( x ) )"),
     ],
 )

@@ -203,7 +203,10 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _body(node: ast.AST, name: str, value: list) -> list:
-    """A body without its docstring; that of a config class without its fields (their values are in the record)."""
+    """A body without its docstring; that of a config class without its fields (their values are in the record).
+
+    Of a class that others take their fields from, fields declared with `later` are left out: they came after records.
+    """
     if name != "body" or not value or not hasattr(node, "body"):
         return value
     first = value[0]
@@ -215,7 +218,14 @@ def _body(node: ast.AST, name: str, value: list) -> list:
         value = value[1:]
     if isinstance(node, ast.ClassDef) and any(keyword.arg == "experiment" for keyword in node.keywords):
         value = [item for item in value if not isinstance(item, ast.AnnAssign)]
+    if isinstance(node, ast.ClassDef):
+        value = [item for item in value if not _is_later(item)]
     return value
+
+
+def _is_later(statement: ast.AST) -> bool:
+    call = getattr(statement, "value", None) if isinstance(statement, ast.AnnAssign) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "later"
 
 
 def _normal(node: object) -> str:
