@@ -27,6 +27,7 @@ from lib.runs import context
 from lib.runs.files import write_whole
 
 ROW = ("case", "ours", "peer", "unit", "ratio", "low", "high", "n")
+KEPT = ("title", "rows", "notes", "threads", "machine", "versions", "commit", "clean", "date")
 
 
 def names(root: Path) -> tuple[str, ...]:
@@ -83,8 +84,10 @@ def results(root: Path) -> list[Mapping[str, Any]]:
     for path in sorted(_place(root, "*").parent.glob("*.json")):
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
-            if not all(key in row for row in entry["rows"] for key in ROW) or "title" not in entry:
-                raise KeyError(ROW)
+            if not all(key in entry for key in KEPT) or not all(
+                key in row for row in entry["rows"] for key in ROW
+            ):
+                raise KeyError
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path.relative_to(root)} is damaged; posts bench {path.stem} makes it again"
