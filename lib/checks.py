@@ -13,6 +13,7 @@ from pathlib import Path
 from lib import claims, project, reading
 from lib.core import PostsError
 from lib.runs import fingerprints, published
+from lib.runs.records import Damaged
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,7 @@ def of_claims(root: Path, slug: str) -> Iterator[Problem]:
         post = reading.open_post(slug, root=root)
         for claim in claims.load(root, slug):
             claims.judge(claim, post)
+    except Damaged:
+        return  # told of the pack itself
     except PostsError as error:
         yield Problem(f"posts/{slug}", str(error))

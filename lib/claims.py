@@ -53,6 +53,7 @@ import numpy as np
 from lib.core import PROFILES, InputError, Profile, Record, sha256
 from lib.project import module_name, slugs
 from lib.reading import Missing, Post, Runs, data_sets, open_post
+from lib.runs.records import Damaged
 from lib.stats import METHODS, Interval, Method, interval, number
 
 if TYPE_CHECKING:
@@ -423,7 +424,7 @@ def _values(claim: Claim, evidence: Evidence) -> pd.Series[float]:
         raise InputError(f"{where}: {claim.quantity}: {error}") from error
     try:
         values = function(evidence, **claim.arguments)
-    except Missing:
+    except (Missing, Damaged):
         raise
     except Exception as error:
         raise InputError(f"{where}: {claim.quantity} failed: {type(error).__name__}: {error}") from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lib import checks
+from lib import checks, claims
+from lib.core import InputError
 from lib.runs import fingerprints, published, sweep
+from lib.runs.records import Damaged
 
 
 @pytest.fixture
@@ -45,3 +47,15 @@ def test_a_foreign_file(place):
 def test_too_much(place, monkeypatch):
     monkeypatch.setattr(published, "LIMIT", 10)
     assert any("at most" in problem for problem in told(place))
+
+
+@pytest.mark.parametrize(
+    ("error", "n"), [(Damaged("walk.json is damaged"), 0), (InputError("no quantity"), 1)]
+)
+def test_a_claim_is_not_blamed_for_a_damaged_pack(place, monkeypatch, error, n):
+    def judge(*_):
+        raise error
+
+    monkeypatch.setattr(claims, "load", lambda *_: ["a claim"])
+    monkeypatch.setattr(claims, "judge", judge)
+    assert len(list(checks.of_claims(place, "toy-post"))) == n

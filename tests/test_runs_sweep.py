@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from lib.core import InputError
+from lib.core import InputError, Result
 from lib.runs import context, fingerprints, ledger, progress, published, sweep
 from lib.runs.context import Task, compute_one
 from lib.runs.executors import Serial
@@ -140,6 +141,38 @@ def test_time_up_suspends_and_the_next_sweep_goes_on_exactly(toy, place, monkeyp
     whole = Store(project / "other")
     sweep.compute("toy-post", "smoke", store=whole)
     assert store.get(config).digest == whole.get(config).digest
+
+
+def test_a_run_leaves_its_process_as_it_was(place):
+    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    sweep.compute("toy-post", "smoke", threads=threads + 1)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert (torch.tensor([1e-40]) * 1.0).item() > 0
+
+
+def test_a_run_inside_another_leaves_it_as_it_was(toy, place, monkeypatch):
+    _, store, _ = place
+    seen = []
+
+    def onward(config, context):
+        def state():
+            return (
+                torch.get_num_threads(),
+                (torch.tensor([1e-40]) * 1.0).item(),
+                torch.get_rng_state().tolist(),
+            )
+
+        before = state()
+        context.artifact(config.start)
+        seen.append(before == state() and before[1] == 0)
+        return Result({"x": 1})
+
+    monkeypatch.setattr(
+        context.experiments, "handler", lambda *given: onward if given[1] is toy.Onward else toy.walk
+    )
+    assert compute_one(Task(toy.configs("smoke")[-1], str(store.path))).status == "done"
+    assert seen == [True]
 
 
 # --- publishing ----------------------------------------------------------------------------------------------------

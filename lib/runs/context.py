@@ -6,6 +6,7 @@ one store never compute the same config twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -157,13 +158,13 @@ def compute_one(
 
 def _compute(task: Task, context: RunContext, store: Store) -> Ending:
     config = task.config
-    _prepare(config, task)
     started, cpu = time.perf_counter(), time.process_time()
     _reset_peak()
     outcome: Outcome
     error, result = "", Result()
     try:
-        result = experiments.handler(config.post, type(config))(config, context)
+        with _prepared(config, task):
+            result = experiments.handler(config.post, type(config))(config, context)
         outcome = result.outcome
     except InputError:
         raise
@@ -209,18 +210,32 @@ def make_record(
     )
 
 
-def _prepare(config: Config, task: Task) -> None:
-    """Threads as asked, no denormals, and seeded global generators, in case a library draws from one."""
+@contextlib.contextmanager
+def _prepared(config: Config, task: Task) -> Iterator[None]:
+    """Threads as asked, no denormals, and seeded global generators, in case a library draws from one.
+
+    All of it is put back afterwards: a run may be nested in another one (an artifact), in a notebook, or in a test.
+    """
     import random
 
     import torch
 
-    torch.set_num_threads(task.threads)
-    torch.set_flush_denormal(True)
+    threads, flushed = torch.get_num_threads(), (torch.tensor([1e-40]) * 1.0).item() == 0
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generators are meant
     seed = int(config.key[:8], 16)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is meant
-    torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[task.device] if task.device.startswith("cuda") else []):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        torch.set_num_threads(task.threads)
+        torch.set_flush_denormal(True)
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(flushed)
+            torch.set_num_threads(threads)
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _is_out_of_memory(failure: Exception) -> bool:
