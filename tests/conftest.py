@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ["lib.methods", "lib.nets"]
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
+
+# In the background of a shell Ctrl-C is ignored, by this process and by every process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "torch")):
     from jaxtyping import install_import_hook
