@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data_files import write_mnist
 
 from lib import data
 from lib.core import InputError
 from lib.data import files, registry
+from tests.test_data_files import write_mnist
 
 torch = pytest.importorskip("torch")
 

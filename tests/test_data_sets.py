@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_data_files import idx, mnist_arrays, write_cifar10, write_folders, write_mnist, write_svhn
 
 from lib import data
 from lib.core import InputError
+from tests.test_data_files import idx, mnist_arrays, write_cifar10, write_folders, write_mnist, write_svhn
 
 torch = pytest.importorskip("torch")
 
