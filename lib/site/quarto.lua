@@ -22,8 +22,39 @@ local function is_display(block)
   return block.t == "Div" and block.classes:includes("cell-output-display")
 end
 
+-- A cell without a label gets its id as one. A line of provenance below fig-x, in a cell with the id fig-x-provenance, is no
+-- figure and takes no number.
+local function only_named_like_a_float(cell)
+  if not (cell.identifier:match("^fig%-") or cell.identifier:match("^tbl%-")) then
+    return false
+  end
+  if cell.attributes["tbl-cap"] or cell.attributes["fig-cap"] then
+    return false
+  end
+  local drawn = false
+  local function yes()
+    drawn = true
+  end
+  pandoc.walk_block(cell, {
+    Image = yes,
+    Table = yes,
+    Figure = yes,
+    RawBlock = function(raw)
+      drawn = drawn or raw.text:match("<table") or raw.text:match("<svg") or raw.text:match("<img")
+    end,
+  })
+  return not drawn
+end
+
 function Div(cell)
-  if not cell.classes:includes("cell") or not cell.attributes["renderings"] then
+  if not cell.classes:includes("cell") then
+    return nil
+  end
+  if only_named_like_a_float(cell) then
+    cell.identifier = "cell-" .. cell.identifier
+    return cell
+  end
+  if not cell.attributes["renderings"] then
     return nil
   end
   local label = cell.identifier
@@ -51,6 +82,10 @@ function Div(cell)
     elseif block.t == "CodeBlock" then
       code:insert(block)
     else
+      -- Quarto numbers outputs under the label (fig-x-3), and what is no picture would be counted as a figure.
+      if block.t == "Div" and block.identifier:match("^fig%-") then
+        block.identifier = ""
+      end
       rest:insert(block)
     end
   end

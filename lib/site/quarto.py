@@ -20,6 +20,7 @@ import yaml
 from lib.core import InputError, PostsError
 from lib.site.place import post_links
 from lib.site.settings import Site
+from lib.site.tidy import tidy
 
 OLDEST = (1, 7)
 STAGE = ".build/quarto"
@@ -85,6 +86,7 @@ def render(
     if process.returncode:
         raise PostsError(failure(lines))
     shutil.copytree(stage / site.output, folder)
+    tidy(folder)
     for name, path in executed.items():
         slug = Path(name).parent.name
         shutil.copyfile(path, folder / Path(name).parent / f"{slug}.ipynb")
@@ -103,7 +105,7 @@ def failure(lines: list[str]) -> str:
 
 
 def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[str, str]) -> None:
-    """A copy of what Quarto reads, with executed notebooks in place of the sources and no pre-render."""
+    """A copy of what Quarto reads, with executed notebooks in place of the sources and no hooks."""
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     for name in ("posts", "about", "scorecard", "benchmarks", "lib/site"):
@@ -121,7 +123,8 @@ def _stage(site: Site, stage: Path, executed: dict[str, Path], generated: dict[s
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     config = yaml.safe_load((site.root / "_quarto.yml").read_text(encoding="utf-8"))
-    config.get("project", {}).pop("pre-render", None)
+    for hook in ("pre-render", "post-render"):
+        config.get("project", {}).pop(hook, None)
     config["execute"] = {"enabled": False}
     (stage / "_quarto.yml").write_text(
         yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
@@ -136,9 +139,45 @@ def _staged(site: Site, name: str, path: Path) -> str:
         for cell in notebook["cells"]
         if "injected-parameters" not in (cell.get("metadata", {}).get("tags") or [])
     ]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["source"] = _options_in_lines("".join(cell["source"]))
+            for output in cell.get("outputs", []):
+                if "text" in output:
+                    output["text"] = _lines(output["text"])
+                data = output.get("data", {})
+                data |= {kind: _lines(text) for kind, text in data.items() if kind.startswith("text/")}
+        if cell["cell_type"] != "raw":
+            cell["source"] = _lines(cell["source"])
     front = next(cell for cell in notebook["cells"] if cell["cell_type"] == "raw")
     source = front["source"]
     meta = yaml.safe_load((source if isinstance(source, str) else "".join(source)).strip().strip("-"))
     meta["other-links"] = post_links(name, meta, site)
     front["source"] = f"---\n{yaml.safe_dump(meta, sort_keys=False, allow_unicode=True)}---"
     return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
+
+
+def _lines(text: str | list[str]) -> list[str]:
+    """Text as a list of lines: one string is valid in a notebook, but Quarto would join its lines."""
+    return "".join(text).splitlines(keepends=True)
+
+
+def _options_in_lines(source: str) -> str:
+    """A cell's source with each of its options in one line: Quarto doubles the line breaks within an option.
+
+    A block (`>-`) then begins with an empty line, and its option, a caption or an alt text, is lost.
+    """
+    lines = source.splitlines(keepends=True)
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))
+    if end == 0:
+        return source
+    options = yaml.safe_load("".join(line[2:].removeprefix(" ") for line in lines[:end]))
+    if not isinstance(options, dict):
+        return source
+    if isinstance(options.get("code-summary"), str):
+        # For Quarto a summary is Markdown in an attribute, here it is text.
+        options["code-summary"] = options["code-summary"].replace("<", "&amp;lt;")
+    flat = "".join(
+        f"#| {key}: {json.dumps(value, ensure_ascii=False, default=str)}\n" for key, value in options.items()
+    )
+    return flat + "".join(lines[end:])

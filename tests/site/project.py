@@ -50,7 +50,7 @@ PAGES = {
     "  max-items: 1\n---\n\nWelcome.\n\n::: {#newest}\n:::\n",
     "404.qmd": "---\ntitle: Page not found\ntoc: false\n---\n\nThe [posts](/posts/index.qmd) are here.\n",
     "posts/index.qmd": '---\ntitle: Posts\ntoc: false\nlisting:\n  contents: "*/index.ipynb"\n  sort: "date desc"\n  type: default\n'
-    "  categories: true\n  feed: {type: full, items: 100}\n---\n",
+    "  fields: [image, date, title, description, categories, reading-time]\n  categories: true\n  feed: {type: full, items: 100}\n---\n",
     "about/index.qmd": "---\ntitle: About\n---\n\n## One\n\nText.\n\n## Two\n\nText.\n",
     "references.bib": "@article{doe2001,\n title={A title}, author={Doe, Jane}, year={2001}, journal={Journal of Tests}}\n",
 }

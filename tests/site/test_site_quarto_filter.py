@@ -75,3 +75,15 @@ def test_other_cells_are_left_alone() -> None:
     unlabelled = CELL.replace("#fig-curve .cell", ".cell")
     assert len(html(plain)) == 1
     assert html(unlabelled).xpath("//div[@class='cell'][@data-renderings]//img")
+
+
+def test_a_cell_that_is_only_named_like_a_figure_is_none() -> None:
+    line = "::: {#fig-curve-line .cell}\n::: {.cell-output .cell-output-display}\nlaptop\n:::\n:::\n"
+    assert not html(line).xpath("//*[@id='fig-curve-line']")
+    table = "```{=html}\n<table><tr><td>1</td></tr></table>\n```"
+    assert html(line.replace("laptop", table)).xpath("//*[@id='fig-curve-line']")
+
+
+def test_an_output_that_is_no_picture_has_no_label() -> None:
+    tree = html(CELL.replace(".cell-output-markdown}", ".cell-output-markdown #fig-curve-3}"))
+    assert not tree.xpath("//*[@id='fig-curve-3']")

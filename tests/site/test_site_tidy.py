@@ -1,0 +1,45 @@
+"""What is mended in Quarto's pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lib.site.quarto import _options_in_lines
+from lib.site.tidy import tidy
+from tests.site.project import png
+
+PAGE = """<html><head><script src="https://cdn.example.org/require.min.js" integrity="x"></script>
+<script src="site_libs/own.js"></script>
+<script type="application/javascript">define('jquery', [],function() {return window.jQuery;})</script></head>
+<body><img src="dot.png" alt="d"><img src="dot.png" width="40" alt="d"><img src="none.png" alt="n">
+<figure><img src="dot.png" data-ref-parent="fig-x"><figcaption id="c">(a) Left &amp; <em>more</em></figcaption></figure>
+</body></html>"""
+
+
+def test_scripts_of_other_hosts_go_and_images_get_sizes(tmp_path: Path) -> None:
+    (tmp_path / "dot.png").write_bytes(png(80, 40))
+    page = tmp_path / "index.html"
+    page.write_text(PAGE, encoding="utf-8")
+    assert tidy(tmp_path) == [page]
+    text = page.read_text(encoding="utf-8")
+    assert "https:" not in text
+    assert "define(" not in text
+    assert "site_libs/own.js" in text
+    assert '<img width="80" height="40" src="dot.png" alt="d">' in text
+    assert '<img height="20" src="dot.png" width="40" alt="d">' in text
+    assert '<img src="none.png" alt="n">' in text
+    assert '<img width="80" height="40" alt="Left &amp; more" src="dot.png" data-ref-parent="fig-x">' in text
+    assert tidy(tmp_path) == []
+
+
+def test_options_come_in_one_line() -> None:
+    source = "#| label: fig-x\n#| fig-alt: >-\n#|   One \"line\"\n#|   more\n#| renderings: [light, dark]\nx = '#| y'\n"
+    first = _options_in_lines(source).split("\n")
+    assert first[:3] == [
+        '#| label: "fig-x"',
+        "#| fig-alt: " + json.dumps('One "line" more'),
+        '#| renderings: ["light", "dark"]',
+    ]
+    assert first[3:] == ["x = '#| y'", ""]
+    assert _options_in_lines("x = 1\n") == "x = 1\n"
