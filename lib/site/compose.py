@@ -21,6 +21,7 @@ from lib.site.source import Cell, Page
 
 CELL = "posts-cell"
 PART = "posts-part"
+GENERATED = re.compile(r'^\[\]\{\.generated part="([a-z]+)"\}\s*$')
 SHORTCODE = re.compile(r"^\{\{<\s*(\S+)\s*(.*?)\s*>\}\}\s*$")
 DISCARDED = re.compile(r"^([<(\[].*[>)\]]|Text\([-\d].*|\{.*<matplotlib\..*)$", re.S)
 
@@ -98,7 +99,10 @@ def _prose(page: Page, cell: Cell, include: Callable[[str], str] | None) -> list
         if opening and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else opening.group(1)
         code = SHORTCODE.match(line) if not fence else None
-        if code is None:
+        part = GENERATED.match(line) if not fence else None
+        if part and include is not None:
+            lines += include(f"/.build/generated/{part.group(1)}.md").splitlines()
+        elif code is None:
             lines.append(line)
         elif code.group(1) != "include" or include is None:
             raise InputError(f"{page.where(cell)}: unknown shortcode {line.strip()!r}; only include is known")

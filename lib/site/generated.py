@@ -1,6 +1,6 @@
 """The parts of pages that are made from records: the scorecard, its summary, the benchmarks, the drafts.
 
-    write(root())                          # into .build/generated/, where `{{< include … >}}` finds them
+    write(root())                          # into .build/generated/, in the place of `[]{.generated part="…"}`
 
 `python -m lib.site.generated` is the `pre-render` of `_quarto.yml`, so that plain `quarto render` has them too.
 """

@@ -107,3 +107,17 @@ function Div(cell)
   end
   return out
 end
+
+-- A part that `pre-render` made, in the place of `[]{.generated part="summary"}`. An include would be read before pre-render.
+function Para(para)
+  local span = para.content[1]
+  if #para.content ~= 1 or span.t ~= "Span" or not span.classes:includes("generated") then
+    return nil
+  end
+  local folder = quarto and quarto.project.directory or "."
+  local path = pandoc.path.join({ folder, ".build/generated", span.attributes["part"] .. ".md" })
+  local file = assert(io.open(path, "r"))
+  local text = file:read("a")
+  file:close()
+  return pandoc.read(text, "markdown").blocks
+end
