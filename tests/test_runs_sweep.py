@@ -56,6 +56,28 @@ def test_fresh_computes_all_again_with_the_same_digests(place):
     assert all(dates[key] != store.date(config) for key, config in report.configs.items())
 
 
+def test_the_code_behind_an_artifact_makes_its_reader_stale_and_is_renewed_with_it(toy, place, monkeypatch):
+    """A run that reads an artifact records the code that made it; `--stale` computes a stale artifact again."""
+    _, store, computed = place
+    now = {
+        toy.Walk: {"lib.experiments.toy_post:walk": "1"},
+        toy.Onward: {"lib.experiments.toy_post:onward": "1"},
+    }
+    current = {name: value for code in now.values() for name, value in code.items()}
+    monkeypatch.setattr(context, "code_of", lambda config: now[type(config)])
+    monkeypatch.setattr(
+        fingerprints, "changes", lambda recorded: [n for n in recorded if recorded[n] != current[n]]
+    )
+    onward = toy.configs("smoke")[-1]
+    monkeypatch.setattr(toy, "configs", lambda profile: [onward])
+    sweep.compute("toy-post", "smoke")
+    assert set(store.get(onward).provenance.code) == set(current) and computed() == 2
+    now[toy.Walk]["lib.experiments.toy_post:walk"] = current["lib.experiments.toy_post:walk"] = "2"
+    assert sweep.stale(store.get(onward)) == ["lib.experiments.toy_post:walk"]
+    sweep.compute("toy-post", "smoke", stale_too=True)
+    assert computed() == 4 and sweep.stale(store.get(onward)) == [] == sweep.stale(store.get(onward.start))
+
+
 def test_profiles_share_what_they_share(toy, place, monkeypatch):
     _, _, computed = place
     monkeypatch.setattr(

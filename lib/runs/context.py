@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -40,6 +40,7 @@ class Task:
     device: a torch device. threads: CPU threads of the run (they enter the order of sums, so they enter the provenance).
     deadline: seconds since the epoch after which a run stops at its next checkpoint, and none is begun. replaces: the
     date of the store's record that is to be computed again; with any other finished record there is nothing to do.
+    renew: also compute artifacts again that other code than today's made; else they are used, and the run is as stale.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class Task:
     threads: int = 1
     deadline: float | None = None
     replaces: str | None = None
+    renew: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class RunContext(Context):
         self.task = task
         self.device = task.device
         self.store = Store(task.store)
-        self.code = code_of(task.config)
+        self.code = dict(code_of(task.config))
         self.fingerprints: dict[str, str] = {}
         self.watcher = watcher
         deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
@@ -81,16 +83,26 @@ class RunContext(Context):
         return data
 
     def artifact(self, config: Config) -> dict[str, np.ndarray]:
-        task = Task(config, self.task.store, self.device, self.task.threads, self.task.deadline)
+        old = self._own(config)
+        stale = old is not None and self.task.renew and bool(fingerprints.changes(old.provenance.code))
+        task = replace(self.task, config=config, replaces=old.provenance.date if old and stale else None)
         ending = compute_one(task, self.watcher, wait=True, need_artifact=True)
         arrays = self.store.artifact(config)
         if arrays is None:
             reason = f": {ending.error or ending.status}" if ending.status != "already there" else ""
             raise RuntimeError(f"no artifact from {config.label()}{reason}")
-        record = self.store.get(config)
+        record = self._own(config)
         if record is not None:
             self.fingerprints |= record.provenance.data
+            self.code |= record.provenance.code
         return arrays
+
+    def _own(self, config: Config) -> Record | None:
+        """The store's record, or None where it is missing or damaged (which `compute_one` sees to)."""
+        try:
+            return self.store.get(config)
+        except Damaged:
+            return None
 
     @property
     def checkpoint(self) -> FileCheckpoint:

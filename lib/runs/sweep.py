@@ -125,7 +125,15 @@ def compute(
         return report
     deadline = None if minutes is None else time.time() + 60 * minutes
     tasks = [
-        Task(config, str(store.path), device, threads, deadline, replaces=store.date(config))
+        Task(
+            config,
+            str(store.path),
+            device,
+            threads,
+            deadline,
+            replaces=store.date(config),
+            renew=stale_too or fresh,
+        )
         for config in wanted.values()
     ]
     guesses = {key: record.provenance.wall_s for key, record in have.items()}
