@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -341,4 +340,3 @@ def test_time_left_is_guessed_from_runs_of_the_kind(toy):
 def test_nothing_is_printed(place, capsys):
     sweep.compute("toy-post", "smoke", executor=Serial())
     assert capsys.readouterr() == ("", "")
-    assert Path.cwd().exists()

@@ -41,7 +41,6 @@ class Site:
     footer: str
     bibliography: tuple[str, ...]
     render: tuple[str, ...]
-    favicon: str
     image: str
     toc: bool
     toc_title: str
@@ -71,7 +70,6 @@ def settings(root: Path) -> Site:
         footer=" ".join(str(footer.get("center", website.get("page-footer") or "")).split()),
         bibliography=_list(raw.get("bibliography")),
         render=_list(project.get("render")) or ("**/*.qmd", "**/*.ipynb"),
-        favicon=str(website.get("favicon", "")),
         image=str(website.get("image", "")),
         toc=bool(html.get("toc", True)),
         toc_title=str(html.get("toc-title", "On this page")),
