@@ -16,15 +16,12 @@ arXiv 1512.00567, section 7 (label smoothing).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from lib.methods.modes import evaluating
 
 # --- losses --------------------------------------------------------------------------------------------------------
 
@@ -144,19 +141,6 @@ def answers(
             network(part if prepare is None else prepare(part)).float() for part in images.split(batch_size)
         ]
     return torch.cat(parts)
-
-
-@contextmanager
-def evaluating(network: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside, a module and all its parts are in evaluation mode; afterwards each part is in the mode that it was in."""
-    modes = [(part, part.training) for part in network.modules()] if isinstance(network, nn.Module) else []
-    for part, _ in modes:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 # --- a class that the student never saw ------------------------------------------------------------------------------
