@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -53,6 +53,8 @@ POST = "dl-massive-label-noise"
 RATES = (0.01, 0.05, 0.1, 0.5)
 HIDDEN = {"perceptron": (), "mlp1": (256,), "mlp2": (256, 128), "mlp4": (256, 128, 64)}
 ARMS: tuple[Arm, ...] = ("corrected", "shifted", "carried", "last", "as_posted")
+CLOSE_ARMS: tuple[Arm, ...] = ("corrected", "shifted", "last")
+"""The arms that get the further seeds of a close place: the two of the claim, and one that costs nothing more."""
 ORIGINAL_PATIENCE = 3
 """The original's `patience`, of which its rule made 1."""
 
@@ -96,7 +98,10 @@ class Mistakes(Training, experiment="mistakes"):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a profile computes: networks × α × seeds of the curve, and the networks and α of the mistakes."""
+    """What a profile computes: networks × α × seeds of the curve, and the networks and α of the mistakes.
+
+    close: seeds beyond those, at the places (network, α) where the verdicts of fewer left a claim open.
+    """
 
     networks: tuple[Network, ...]
     alphas: tuple[int, ...]
@@ -104,6 +109,7 @@ class _Plan:
     wrong_networks: tuple[Network, ...]
     wrong_alphas: tuple[int, ...]
     budget: dict[str, Any]
+    close: dict[tuple[Network, int], int] = field(default_factory=dict)
 
 
 # The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, four rates a run. A batch of MLP2 costs 10 ms for the four
@@ -143,6 +149,7 @@ PLANS: dict[Profile, _Plan] = {
             "eval_every": 400,
             "patience": 5,
         },
+        close={("mlp2", 50): 2, ("perceptron", 50): 2},
     ),
     "full": _Plan(
         networks=("perceptron", "mlp1", "mlp2", "mlp4"),
@@ -169,12 +176,16 @@ def configs(profile: Profile) -> list[Config]:
     At the first α, which has no noise, the arm `shifted` would be the corrected one.
     """
     plan = PLANS[profile]
-    seeds = range(plan.seeds)
+
+    def seeds(network: Network, alpha: int, arm: Arm = "corrected") -> range:
+        more = plan.close.get((network, alpha), 0) if arm in CLOSE_ARMS else 0
+        return range(plan.seeds + more)
+
     curve: list[Config] = [
         NoiseCurve(network=network, alpha=alpha, seed=seed, **plan.budget)
         for alpha in plan.alphas
         for network in plan.networks
-        for seed in seeds
+        for seed in seeds(network, alpha)
     ]
     wrong: list[Config] = [
         Mistakes(network=network, alpha=alpha, seed=seed, arm=arm, through=plan.wrong_alphas, **plan.budget)
@@ -182,7 +193,7 @@ def configs(profile: Profile) -> list[Config]:
         for arm in ARMS
         if alpha or arm != "shifted"
         for network in plan.wrong_networks
-        for seed in seeds
+        for seed in seeds(network, alpha, arm)
     ]
     return curve + wrong
 
