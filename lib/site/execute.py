@@ -115,7 +115,8 @@ def _common(root: Path) -> str:
     """What every notebook depends on: the package without the site and the command, the settings, the libraries."""
     package = Path(__file__).resolve().parent.parent
     code = [path for path in package.rglob("*.py") if "site" not in path.relative_to(package).parts[:1]]
-    code += package.glob("site/interactive.*")  # the one part of the site that notebooks call
+    # The part of the site that notebooks call.
+    code += [*package.glob("site/interactive.*"), package / "site/scenes.py"]
     versions = [sys.version]
     for name in LIBRARIES:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.site.interactive import sliding
+from lib.site.scenes import Area, Arrow, Dot, moving
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="120" height="60" viewBox="0 0 120 60"><path d="M0 60L120 0"/></svg>'
 
@@ -192,10 +193,34 @@ def notebook(front: str, *cells: dict[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
 
-def moving() -> str:
+def slid() -> str:
     """A figure with a slider."""
     frames = {"0": {"share": [1.0, 0.0]}, "10": {"share": [0.6, 0.4]}, "50": {"share": [0.2, 0.8]}}
     return sliding(frames, x=["five", "one"], slider="α", ylabel="share", alt="Two bars", start="10").text
+
+
+def dragged() -> str:
+    """A figure with a part to drag, and a play button."""
+    marks = [
+        Area("half", [(-1, -1), (1, -1), (1, 0), (-1, 0)]),
+        Dot("point", (0.5, 0.5), text="p"),
+        Arrow("query", (0, 0), (1, 0)),
+    ]
+    ends = [(1, 0), (0, 1), (-1, 0), (0, -1)]
+    frames = {f"{90 * i}°": {"query": {"end": end}, "point": {"hollow": i > 1}} for i, end in enumerate(ends)}
+    says = {name: f"The query points to {name}." for name in frames}
+    drawing = moving(
+        marks,
+        frames,
+        says=says,
+        slider="direction",
+        drag="query",
+        play=True,
+        alt="A query",
+        x=(-1.2, 1.2),
+        y=(-1.2, 1.2),
+    )
+    return drawing.text
 
 
 FRONT = """
@@ -277,7 +302,11 @@ def torture() -> str:
         | {"source": "#| echo: false\npost.source('x')"},
         code(
             "#| label: fig-move\n#| fig-cap: A figure that moves\n#| echo: false\nsliding(...)",
-            display(text_html=moving(), text_plain="<Drawing>"),
+            display(text_html=slid(), text_plain="<Drawing>"),
+        ),
+        code(
+            "#| label: fig-drag\n#| fig-cap: A figure to drag\n#| echo: false\nmoving(...)",
+            display(text_html=dragged(), text_plain="<Drawing>"),
         ),
         markdown("## Last {.unnumbered}\n\nThe end, by @sec-intro and @fig-sub-2."),
     )

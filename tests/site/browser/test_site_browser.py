@@ -256,10 +256,111 @@ def test_a_slider_moves_its_figure(look: Callable[..., Any]) -> None:
     assert float(bar.get_attribute("height")) == pytest.approx(before / 0.6, rel=0.01)
 
 
+def shown(box: Any) -> tuple[str, str, str]:
+    """The slider's frame, what is said about it, and where the query points, in px."""
+    path = box.locator("path").get_attribute("d")
+    return (
+        box.locator("output").inner_text(),
+        box.locator(".interactive-says").inner_text(),
+        path.split("M")[1],
+    )
+
+
+def test_a_query_is_dragged_with_the_mouse(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    box = page.locator("#fig-drag .interactive")
+    box.scroll_into_view_if_needed()
+    assert shown(box) == ("0°", "The query points to 0°.", "230.0 230.0L421.7 230.0")
+    area = box.locator("svg").bounding_box()
+    middle = (area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    page.mouse.move(area["x"] + area["width"] * 0.9, middle[1])
+    page.mouse.down()
+    page.mouse.move(middle[0] + 10, area["y"] + 20, steps=4)
+    assert shown(box) == ("90°", "The query points to 90°.", "230.0 230.0L230.0 38.3")
+    # Outside the drawing it is still held.
+    page.mouse.move(area["x"] - 60, middle[1] + 5, steps=4)
+    assert shown(box)[0] == "180°"
+    assert "hollow" in box.locator("circle").first.get_attribute("class")
+    page.mouse.up()
+    page.mouse.move(middle[0], area["y"] + area["height"] - 5)
+    assert shown(box)[0] == "180°"
+    # The slider has the focus, so the keyboard goes on from there.
+    page.keyboard.press("ArrowRight")
+    assert shown(box)[0] == "270°"
+    handle = box.locator(".handle")
+    assert (handle.get_attribute("cx"), handle.get_attribute("cy")) == ("230", "421.7")
+    slider = box.get_by_role("slider", name="direction")
+    assert slider.get_attribute("aria-valuetext") == "270°: The query points to 270°."
+
+
+def test_a_finger_drags_by_the_handle_and_scrolls_elsewhere(look: Callable[..., Any]) -> None:
+    page = look(TORTURE, width=360, height=700, has_touch=True, is_mobile=True)
+    box = page.locator("#fig-drag .interactive")
+    box.scroll_into_view_if_needed()
+    assert box.locator(".handle").evaluate("e => getComputedStyle(e).touchAction") == "none"
+    assert box.locator("svg").evaluate("e => getComputedStyle(e).touchAction") == "auto"
+    send = """(svg, [target, x, y, type]) => {
+        const at = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+        (target ? svg.querySelector(target) : svg).dispatchEvent(
+            new PointerEvent(type, {clientX: at.x, clientY: at.y, pointerType: 'touch', pointerId: 1, bubbles: true}));
+    }"""
+    svg = box.locator("svg")
+    svg.evaluate("e => { e.setPointerCapture = () => {} }")
+    svg.evaluate(send, ["", 230, 40, "pointerdown"])
+    assert shown(box)[0] == "0°"
+    svg.evaluate(send, [".handle", 230, 40, "pointerdown"])
+    assert shown(box)[0] == "90°"
+
+
+def test_a_figure_plays_and_stops(look: Callable[..., Any]) -> None:
+    page = look(TORTURE)
+    box = page.locator("#fig-drag .interactive")
+    button = box.get_by_role("button", name="Play")
+    page.clock.install()
+    button.click()
+    assert box.get_by_role("button").inner_text() == "Pause"
+    page.clock.run_for(1000)
+    assert shown(box)[0] == "90°"
+    box.get_by_role("button").click()
+    page.clock.run_for(5000)
+    assert shown(box)[0] == "90°"
+    button.click()
+    page.clock.run_for(5000)
+    assert shown(box)[0] == "270°"
+    assert box.get_by_role("button").inner_text() == "Play"
+    button.click()
+    assert shown(box)[0] == "0°", "at the end it begins again"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_moving_figures_take_the_colours_of_the_page(look: Callable[..., Any], scheme: str) -> None:
+    page = look(TORTURE, color_scheme=scheme)
+    colour = "#fig-move rect[data-at='0']"
+    assert (
+        page.locator(colour).evaluate("e => getComputedStyle(e).fill")
+        == {
+            "light": "rgb(73, 105, 236)",
+            "dark": "rgb(110, 141, 255)",
+        }[scheme]
+    )
+    page.get_by_role("button", name="Dark mode").click()
+    assert (
+        page.locator(colour).evaluate("e => getComputedStyle(e).fill")
+        == {
+            "dark": "rgb(73, 105, 236)",
+            "light": "rgb(110, 141, 255)",
+        }[scheme]
+    )
+
+
 def test_a_figure_stands_still_without_script(look: Callable[..., Any]) -> None:
     page = look(TORTURE, java_script_enabled=False)
     assert page.locator("#fig-move svg").is_visible()
     assert not page.locator("#fig-move input").is_visible()
+    assert page.locator("#fig-drag svg").is_visible()
+    assert not page.locator("#fig-drag button").is_visible()
+    assert page.get_by_text("The query points to 0°.").is_visible()
+    assert page.locator("#fig-drag .handle").count() == 0
 
 
 def test_copying_code(look: Callable[..., Any]) -> None:
