@@ -176,7 +176,7 @@ def test_the_lock_holds_what_the_requirements_bring_along() -> None:
 def test_every_file_of_the_package_is_installed_with_it() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["lib"]
     for path in (ROOT / "lib").rglob("*"):
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.parent.name != "__pycache__":
             name = path.relative_to(ROOT / "lib").as_posix()
             assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
