@@ -2,6 +2,9 @@
 
 `noise_curve`: networks × α × seeds, four learning rates each, trained as one stack; the rate is chosen on validation.
 `mistakes`: the original post's mistakes, each alone and all together, beside the corrected protocol.
+`order`: one pass through the pairs, shuffled, clean first, noisy first, or with the copies of an image side by side.
+`stopping`: all that a stopping rule could watch, over a whole training, with raw and with averaged weights (ours).
+`learning_rates`: rates × batch sizes × α after the same number of examples, with raw and with averaged weights (ours).
 
 The corrected protocol: inputs in [0, 1]; 5,000 training images held out as a clean validation set, noise on the others;
 batch 128, Adadelta; the best weights by validation are kept and the rate is chosen by validation; every run starts from
@@ -16,16 +19,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.core import Config, Context, InputError, Profile, Result
-from lib.methods.label_noise import NoisyLabels, shifted_labels, uniform_labels
+from lib.core import Checkpoint, Config, Context, InputError, Profile, Result
+from lib.methods.label_noise import (
+    ORDERS,
+    NoisyLabels,
+    PairOrder,
+    against_shares,
+    label_shares,
+    pair_order,
+    shifted_labels,
+    uniform_labels,
+)
 from lib.methods.noise_ceiling import ceiling
 from lib.nets import StackedMLP
 from lib.training import (
@@ -33,6 +46,7 @@ from lib.training import (
     Batches,
     Evaluation,
     Fit,
+    Learner,
     Scaling,
     StackLearner,
     Stages,
@@ -96,11 +110,76 @@ class Mistakes(Training, experiment="mistakes"):
     through: tuple[int, ...]
 
 
+class Inputs(Training, experiment="mistakes"):
+    """One more mistake alone: `signed`, inputs in [−1, 1], with everything else corrected."""
+
+    arm: Literal["signed"]
+
+
+class ByPass(Mistakes, experiment="mistakes"):
+    """All mistakes together with the original's own epochs: `max_steps` and `eval_every` count passes over the pairs."""
+
+    arm: Literal["as_posted"]
+
+
+class Further(Config, post=POST):
+    """What every run of the further experiments decides.
+
+    images: how many training images are used besides those held out. validation: training images held out.
+    """
+
+    network: Network
+    alpha: int
+    data: str
+    images: int
+    validation: int
+    batch_size: int
+    seed: int
+
+
+class Order(Further, experiment="order"):
+    """One pass through all pairs in an order.
+
+    order: of `lib.methods.label_noise.pair_order`. lr: the one learning rate. evaluations: evenly through the pass.
+    """
+
+    order: PairOrder
+    lr: float
+    evaluations: int
+
+
+class Watching(Further, experiment="stopping"):
+    """One training to the end of its budget, with everything recorded that a stopping rule could watch.
+
+    lr: the one learning rate. ema: decay of the averaged weights that are looked at beside the raw ones. max_steps,
+    eval_every: batches.
+    """
+
+    lr: float
+    ema: float
+    max_steps: int
+    eval_every: int
+
+
+class LearningRates(Further, experiment="learning_rates"):
+    """Several learning rates at one α and batch size, all after the same number of examples.
+
+    lrs: learning rates, one network each. ema: decay of the averaged weights that are looked at beside the raw ones.
+    examples: pairs that are trained on. evaluations: evenly through the training.
+    """
+
+    lrs: tuple[float, ...]
+    ema: float
+    examples: int
+    evaluations: int
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What a profile computes: networks × α × seeds of the curve, and the networks and α of the mistakes.
 
-    close: seeds beyond those, at the places (network, α) where the verdicts of fewer left a claim open.
+    close: seeds beyond those, at the places (network, α) where the verdicts of fewer left a claim open. signed: networks of
+    the arm `signed`. passes: the most passes of `as_posted`, which then is validated once a pass; 0 for `budget`'s steps.
     """
 
     networks: tuple[Network, ...]
@@ -110,13 +189,39 @@ class _Plan:
     wrong_alphas: tuple[int, ...]
     budget: dict[str, Any]
     close: dict[tuple[Network, int], int] = field(default_factory=dict)
+    signed: tuple[Network, ...] = ()
+    passes: int = 0
 
 
-# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, four rates a run. A batch of MLP2 costs 10 ms for the four
-# together (2.5 ms for one), of MLP1 9 ms, of MLP4 10.5 ms, of the perceptron 1 ms. laptop: the budget was chosen by looking
-# at validation alone, of one seed (MLP2 at α = 50: .770 after 8,000 batches, .784 after 14,000). Noise curve: about 8 s
-# (perceptron) to 85 s (MLP2, MLP4) a run; mistakes: MLP2 85 s (shifted), 50 to 85 s (carried), 25 to 35 s (as posted).
-# In all about 4,300 s with three seeds: five would not fit beside the post's other experiments.
+@dataclass(frozen=True)
+class _Grid:
+    """Configs of a further experiment: every combination of the values in `over`, each with so many seeds."""
+
+    kind: type[Further]
+    seeds: int
+    over: dict[str, tuple[Any, ...]]
+    common: dict[str, Any]
+
+    def configs(self) -> Iterator[Config]:
+        for values in product(*self.over.values()):
+            for seed in range(self.seeds):
+                yield self.kind(**self.common, **dict(zip(self.over, values, strict=True)), seed=seed)
+
+
+# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC. A batch of MLP2 costs 10 ms for four rates together (2.5 ms for
+# one), of MLP1 9 ms, of MLP4 10.5 ms, of the perceptron 1 ms (1.2 ms for eight), of Conv4 55 ms for one, in bfloat16.
+#
+# laptop, 7,200 in all. Noise curve and mistakes: the budget was chosen by looking at validation alone, of one seed (MLP2 at
+# α = 50: .770 after 8,000 batches, .784 after 14,000); about 8 s (perceptron) to 85 s (MLP2, MLP4) a run of the curve, 85 s
+# (shifted), 50 to 85 s (carried), 25 to 35 s (as posted) a run of the mistakes, about 4,700 s with three seeds. Two more
+# seeds where the first three left two verdicts open (MLP2 at α = 50): 380 s. Inputs in [−1, 1]: the perceptron, 75 s.
+# Order: one pass over 20,000 images, 2 to 13 s a run, 360 s. Stopping: 25 s a run, 15 runs with all images, where a budget
+# of 8,000 batches holds no image's noise twice from α = 25 on, and 15 with 2,000 images, where it passes 10 to 46 times:
+# 750 s. Learning rates: the perceptron, whose best rate moves most, half of the curve's examples, about 26 s for three
+# batch sizes, 390 s. What this leaves out is in full: the same of MLP2, and longer trainings.
+#
+# full, on one GPU: not run yet. About 0.25 ms a batch of a stack and 1 ms of Conv4 would make it an hour to an hour and a
+# half; every run goes on from its checkpoints.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         networks=("perceptron", "mlp1", "mlp2", "mlp4"),
@@ -133,6 +238,7 @@ PLANS: dict[Profile, _Plan] = {
             "eval_every": 8,
             "patience": 3,
         },
+        signed=("perceptron",),
     ),
     "laptop": _Plan(
         networks=("perceptron", "mlp1", "mlp2", "mlp4"),
@@ -150,6 +256,7 @@ PLANS: dict[Profile, _Plan] = {
             "patience": 5,
         },
         close={("mlp2", 50): 2, ("perceptron", 50): 2},
+        signed=("perceptron",),
     ),
     "full": _Plan(
         networks=("perceptron", "mlp1", "mlp2", "mlp4"),
@@ -166,6 +273,71 @@ PLANS: dict[Profile, _Plan] = {
             "eval_every": 2000,
             "patience": 8,
         },
+        signed=("perceptron", "mlp2"),
+        passes=6,
+    ),
+}
+
+_ORDER: dict[str, tuple[Any, ...]] = {"order": ORDERS, "alpha": (1, 5, 25)}
+_FURTHER_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_SMOKE: dict[str, Any] = {"network": "mlp2", "data": "digits", "validation": 300}
+_REAL: dict[str, Any] = {"network": "mlp2", "data": "mnist", "validation": 5000}
+GRIDS: dict[Profile, tuple[_Grid, ...]] = {
+    "smoke": (
+        _Grid(Order, 2, _ORDER, _SMOKE | {"images": 200, "batch_size": 128, "lr": 0.1, "evaluations": 4}),
+        _Grid(
+            Watching,
+            2,
+            {"images": (200, 1000), "alpha": (10, 50)},
+            _SMOKE | {"batch_size": 128, "lr": 0.1, "ema": 0.9, "max_steps": 24, "eval_every": 4},
+        ),
+        _Grid(
+            LearningRates,
+            2,
+            {"batch_size": (32, 128), "alpha": (0, 50)},
+            _SMOKE
+            | {"network": "perceptron", "images": 1000, "lrs": (0.1, 0.5), "ema": 0.9}
+            | {"examples": 2048, "evaluations": 4},
+        ),
+    ),
+    "laptop": (
+        _Grid(Order, 5, _ORDER, _REAL | {"images": 20_000, "batch_size": 128, "lr": 0.1, "evaluations": 12}),
+        _Grid(
+            Watching,
+            5,
+            {"images": (2000, 55_000), "alpha": (10, 25, 50)},
+            _REAL | {"batch_size": 128, "lr": 0.1, "ema": 0.999, "max_steps": 8000, "eval_every": 400},
+        ),
+        _Grid(
+            LearningRates,
+            5,
+            {"batch_size": (32, 128, 512), "alpha": (0, 10, 50)},
+            _REAL
+            | {"network": "perceptron", "images": 55_000, "lrs": _FURTHER_RATES, "ema": 0.999}
+            | {"examples": 512_000, "evaluations": 20},
+        ),
+    ),
+    "full": (
+        _Grid(Order, 5, _ORDER, _REAL | {"images": 55_000, "batch_size": 128, "lr": 0.1, "evaluations": 12}),
+        _Grid(
+            Watching,
+            5,
+            {"images": (2000, 55_000), "alpha": (10, 25, 50)},
+            _REAL | {"batch_size": 128, "lr": 0.1, "ema": 0.999, "max_steps": 24_000, "eval_every": 400},
+        ),
+        _Grid(
+            LearningRates,
+            3,
+            {"network": ("perceptron", "mlp2"), "batch_size": (32, 128, 512), "alpha": (0, 10, 50, 100)},
+            {name: value for name, value in _REAL.items() if name != "network"}
+            | {
+                "images": 55_000,
+                "lrs": _FURTHER_RATES,
+                "ema": 0.999,
+                "examples": 1_024_000,
+                "evaluations": 20,
+            },
+        ),
     ),
 }
 
@@ -187,15 +359,27 @@ def configs(profile: Profile) -> list[Config]:
         for network in plan.networks
         for seed in seeds(network, alpha)
     ]
+    passes = plan.budget | {"max_steps": plan.passes, "eval_every": 1}
     wrong: list[Config] = [
-        Mistakes(network=network, alpha=alpha, seed=seed, arm=arm, through=plan.wrong_alphas, **plan.budget)
+        ByPass(network=network, alpha=alpha, seed=seed, arm=arm, through=plan.wrong_alphas, **passes)
+        if arm == "as_posted" and plan.passes
+        else Mistakes(
+            network=network, alpha=alpha, seed=seed, arm=arm, through=plan.wrong_alphas, **plan.budget
+        )
         for alpha in plan.wrong_alphas
         for arm in ARMS
         if alpha or arm != "shifted"
         for network in plan.wrong_networks
         for seed in seeds(network, alpha, arm)
     ]
-    return curve + wrong
+    signed: list[Config] = [
+        Inputs(network=network, alpha=alpha, seed=seed, arm="signed", **plan.budget)
+        for alpha in plan.wrong_alphas
+        for network in plan.signed
+        for seed in range(plan.seeds)
+    ]
+    further = [config for grid in GRIDS[profile] for config in grid.configs()]
+    return curve + wrong + signed + further
 
 
 # --- one protocol --------------------------------------------------------------------------------------------------
@@ -223,7 +407,7 @@ class _Sets:
         return ceiling(counts[0] if shifted else [1] * self.n_classes, alpha, counts[1])
 
 
-def _corrected_sets(config: Training, context: Context) -> _Sets:
+def _corrected_sets(config: Training | Further, context: Context) -> _Sets:
     """The last `validation` training images are held out; their order is random, so that any will do."""
     data = context.data(config.data)
     train, test = data.train, data.test
@@ -259,7 +443,7 @@ def _posted_sets(config: Training, context: Context) -> _Sets:
     )
 
 
-def _uniform(config: Training, sets: _Sets, *purpose: int) -> Tensor:
+def _uniform(config: Training | Further, sets: _Sets, *purpose: int) -> Tensor:
     generator = derived_generator(config.seed, "noise", *purpose)
     return uniform_labels(len(sets.labels), config.alpha, sets.n_classes, generator).to(sets.labels.device)
 
@@ -269,7 +453,7 @@ def _shifted(config: Training, sets: _Sets, *purpose: int) -> Tensor:
     return shifted_labels(sets.labels, config.alpha, shift)
 
 
-def _fresh(config: Training, sets: _Sets, members: int) -> StackedMLP:
+def _fresh(config: Training | Further, sets: _Sets, members: int) -> StackedMLP:
     """Networks with fresh weights, the same for every member."""
     sizes = (sets.images[0].numel(), *HIDDEN[config.network], sets.n_classes)
     stack = StackedMLP(sizes, members, device=sets.images.device)
@@ -476,6 +660,83 @@ def _start(config: Mistakes, context: Context, sets: _Sets) -> Tensor:
     return torch.from_numpy(before["parameters"]).to(sets.images.device)
 
 
+class _Passes(Context):
+    """The context of a run whose steps were given as passes: an artifact that it asks for is that of the config in passes."""
+
+    def __init__(self, inner: Context, config: ByPass) -> None:
+        self.inner, self.config, self.device = inner, config, inner.device
+
+    def data(self, name: str) -> Any:
+        return self.inner.data(name)
+
+    def artifact(self, config: Config) -> dict[str, np.ndarray]:
+        if not isinstance(config, Mistakes):
+            raise InputError(f"{config.label()} is not counted in passes")
+        return self.inner.artifact(self.config.replace(alpha=config.alpha))
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.inner.checkpoint
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        self.inner.progress(done, total, note)
+
+
+# --- further experiments -------------------------------------------------------------------------------------------
+
+
+class _InOrder:
+    """Batches that go through the pairs once, in a given order; the last one may be smaller."""
+
+    def __init__(self, sets: _Sets, pairs: NoisyLabels, order: Tensor, batch_size: int) -> None:
+        self.sets, self.pairs, self.order, self.batch_size = sets, pairs, order, batch_size
+        self.steps = math.ceil(len(order) / batch_size)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Scaled images and labels of step `step` (from 0)."""
+        picked = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        index, labels = self.pairs.take(picked)
+        return self.sets.scaling(self.sets.images.index_select(0, index)), labels
+
+
+def _fewer(config: Further, context: Context) -> _Sets:
+    """The corrected protocol's sets with the first `images` of the training images that are not held out."""
+    sets = _corrected_sets(config, context)
+    if not 1 <= config.images <= len(sets.labels):
+        raise InputError(f"images is {config.images}; 1 to {len(sets.labels)} are wanted")
+    return replace(sets, images=sets.images[: config.images], labels=sets.labels[: config.images])
+
+
+def _watch(sets: _Sets, noise: Tensor | None = None) -> Callable[[Learner], dict[str, list[float]]]:
+    """A validation that sees the held-out images, where `noise` is given with their noisy labels too, and the test set.
+
+    `accuracy` and `loss` are on clean labels, `noisy_accuracy` and `noisy_loss` on all labels of the images, and
+    `test_accuracy` is measured without deciding anything.
+    """
+    own = label_shares(
+        sets.val_labels, sets.val_labels.new_empty(len(sets.val_labels), 0).byte(), sets.n_classes
+    )
+    targets = {"": own}
+    if noise is not None:
+        targets["noisy_"] = label_shares(sets.val_labels, noise, sets.n_classes)
+
+    def validate(learner: Learner) -> dict[str, list[float]]:
+        chunks = sets.val_images.split(1000)
+        logits = torch.cat([learner.logits(sets.scaling(chunk)).float() for chunk in chunks], dim=1)
+        found: dict[str, list[float]] = {}
+        for name, shares in targets.items():
+            accuracy, loss = against_shares(logits, shares)
+            found |= {f"{name}accuracy": accuracy.tolist(), f"{name}loss": loss.tolist()}
+        test = evaluate(learner.logits, sets.test_images, sets.test_labels, scaling=sets.scaling)
+        return found | {"test_accuracy": test.accuracy.tolist()}
+
+    return validate
+
+
+def _outcome(found: Fit) -> Literal["done", "diverged"]:
+    return "diverged" if all(found.diverged) else "done"
+
+
 # --- runs ----------------------------------------------------------------------------------------------------------
 
 
@@ -513,6 +774,134 @@ def mistakes(config: Mistakes, context: Context) -> Result:
     found, left = _carried(config, context, sets, _shifted, lambda: WindowStopping(ORIGINAL_PATIENCE), "last")
     ceiling = sets.ceiling(config.alpha, shifted=True)
     return _result(config, found, ceiling, choose_on="last_test_accuracy", weights="last", artifact=left)
+
+
+@run.register
+def by_pass(config: ByPass, context: Context) -> Result:
+    """All mistakes together, validated once in a pass over the n (α + 1) pairs."""
+    pairs = len(context.data(config.data).train.labels) * (config.alpha + 1)
+    steps = math.ceil(pairs / config.batch_size)
+    fields = dict(_fields(config)) | {
+        "max_steps": config.max_steps * steps,
+        "eval_every": config.eval_every * steps,
+    }
+    return mistakes(Mistakes(**fields), _Passes(context, config))
+
+
+@run.register
+def signed_inputs(config: Inputs, context: Context) -> Result:
+    """The corrected protocol with inputs in [−1, 1]."""
+    sets = replace(_corrected_sets(config, context), scaling=Scaling(0.5, 0.5))
+    found = _rates_together(config, context, sets, _uniform(config, sets))
+    return _result(config, found, sets.ceiling(config.alpha, shifted=False))
+
+
+@run.register
+def one_order(config: Order, context: Context) -> Result:
+    """One network, one pass; its accuracy on the way, and at the end, where no stopping rule hides what the order did."""
+    sets = _fewer(config, context)
+    pairs = NoisyLabels(sets.labels, _uniform(config, sets))
+    drawn = pair_order(
+        config.order, len(sets.labels), config.alpha, derived_generator(config.seed, "order", config.order)
+    )
+    batches = _InOrder(sets, pairs, drawn.to(sets.images.device), config.batch_size)
+    stack = _fresh(config, sets, 1)
+    found = fit(
+        StackLearner(stack, Adadelta(stack, (config.lr,))),
+        batches,
+        _watch(sets),
+        max_steps=batches.steps,
+        eval_every=max(1, batches.steps // config.evaluations),
+        checkpoint=context.checkpoint,
+        progress=context.progress,
+    )
+    kept = {name: values[0] for name, values in found.series.items()}
+    last = evaluate(stack.logits, sets.test_images, sets.test_labels, scaling=sets.scaling)
+    best = int(np.nanargmax(kept["accuracy"])) if not np.isnan(kept["accuracy"]).all() else 0
+    metrics = {
+        "test_accuracy": kept["test_accuracy"][-1],
+        "val_accuracy": kept["accuracy"][-1],
+        "best_test_accuracy": kept["test_accuracy"][best],
+        "best_val_accuracy": kept["accuracy"][best],
+        "steps": batches.steps,
+    }
+    return Result(metrics, kept, {"by_class": last.by_class[0].numpy()}, outcome=_outcome(found))
+
+
+@run.register
+def watching(config: Watching, context: Context) -> Result:
+    """One network, trained to the end; each rule's stop is told from the series afterwards.
+
+    The held-out images have noisy labels of their own, α each, as a noisy set that is split would have.
+    """
+    sets = _fewer(config, context)
+    generator = derived_generator(config.seed, "validation noise")
+    noise = uniform_labels(len(sets.val_labels), config.alpha, sets.n_classes, generator)
+    stack = _fresh(config, sets, 1)
+    found = fit(
+        StackLearner(stack, Adadelta(stack, (config.lr,)), ema=config.ema),
+        Batches(
+            sets.images,
+            NoisyLabels(sets.labels, _uniform(config, sets)),
+            batch_size=config.batch_size,
+            seed=derived_seed(config.seed, "order"),
+            scaling=sets.scaling,
+        ),
+        _watch(sets, noise.to(sets.labels.device)),
+        max_steps=config.max_steps,
+        eval_every=config.eval_every,
+        checkpoint=context.checkpoint,
+        progress=context.progress,
+    )
+    kept = {name: values[0] for name, values in found.series.items()}
+    metrics = {
+        "test_accuracy": kept["test_accuracy"][-1],
+        "ema_test_accuracy": kept["test_accuracy_ema"][-1],
+        "best_test_accuracy": max(kept["test_accuracy"]),
+        "ema_best_test_accuracy": max(kept["test_accuracy_ema"]),
+        "passes": config.max_steps * config.batch_size / (len(sets.labels) * (config.alpha + 1)),
+    }
+    return Result(metrics, kept, outcome=_outcome(found))
+
+
+@run.register
+def rates_at_batch_size(config: LearningRates, context: Context) -> Result:
+    """All rates as one stack, with raw and with averaged weights; the best of each on validation."""
+    sets = _fewer(config, context)
+    steps = config.examples // config.batch_size
+    stack = _fresh(config, sets, len(config.lrs))
+    found = fit(
+        StackLearner(stack, Adadelta(stack, config.lrs), ema=config.ema),
+        Batches(
+            sets.images,
+            NoisyLabels(sets.labels, _uniform(config, sets)),
+            batch_size=config.batch_size,
+            seed=derived_seed(config.seed, "order"),
+            scaling=sets.scaling,
+        ),
+        validator(sets.val_images, sets.val_labels, scaling=sets.scaling),
+        max_steps=steps,
+        eval_every=max(1, steps // config.evaluations),
+        checkpoint=context.checkpoint,
+        progress=context.progress,
+    )
+    arrays: dict[str, np.ndarray] = {"diverged": np.array(found.diverged)}
+    metrics: dict[str, float] = {"steps": steps}
+    for prefix, values, states in (
+        ("", found.best_value, found.best),
+        ("ema_", found.average_value, found.averages),
+    ):
+        score = np.array(values)
+        tested = _test(stack, states, sets).accuracy.numpy()
+        arrays |= {f"{prefix}best_val_accuracy": score, f"{prefix}test_accuracy": tested}
+        if not np.isnan(score).all():
+            chosen = int(np.nanargmax(score))
+            metrics |= {
+                f"{prefix}lr": config.lrs[chosen],
+                f"{prefix}val_accuracy": score[chosen],
+                f"{prefix}test_accuracy": tested[chosen],
+            }
+    return Result(metrics, {}, arrays, outcome=_outcome(found))
 
 
 def _fields(config: Config) -> Iterator[tuple[str, Any]]:

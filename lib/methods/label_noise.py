@@ -8,15 +8,24 @@ The labels are a table that is drawn once, so a pair has the same label whenever
 same table with the labels of other examples, as the original post did; it looks uniform, but it carries the data set's
 class frequencies (see `lib.methods.noise_ceiling` for what that costs).
 
+    order = pair_order("clean_first", len(labels), 50, generator)                      # how one pass goes through the pairs
+    accuracy, loss = against_shares(logits, label_shares(labels, table, 10))           # measured on all noisy pairs
+
 Source: Rolnick, Veit, Belongie and Shavit (2017), Deep Learning is Robust to Massive Label Noise, arXiv 1705.10694,
 section 3.
 """
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
+
+PairOrder = Literal["shuffled", "clean_first", "noisy_first", "adjacent"]
+"""How a pass goes through the pairs; see `pair_order`."""
+ORDERS: tuple[PairOrder, ...] = get_args(PairOrder)
 
 
 def uniform_labels(
@@ -72,6 +81,52 @@ def soft_target(
     """
     clean = torch.nn.functional.one_hot(labels.long(), len(frequencies)).to(frequencies.dtype)
     return (clean + alpha * frequencies) / (1 + alpha)
+
+
+def pair_order(order: PairOrder, n: int, alpha: int, generator: torch.Generator) -> Int64[Tensor, " pairs"]:
+    """The n (α + 1) pairs of a pass, in the order in which they are trained on.
+
+    order: `shuffled`; `clean_first`, all pairs with the own label and then the noise, each part shuffled; `noisy_first`,
+    the other way about; `adjacent`, the images shuffled, but each with all of its copies side by side. Drawn and returned
+    on the generator's device. Raises ValueError for another order, or for counts that make no sense.
+    """
+    _check(n, alpha)
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}; one of {', '.join(ORDERS)} is wanted")
+    device, copies = generator.device, alpha + 1
+
+    def shuffled(count: int) -> Tensor:
+        return torch.randperm(count, generator=generator, device=device)
+
+    if order == "shuffled":
+        return shuffled(n * copies)
+    if order == "adjacent":
+        return (shuffled(n)[:, None] * copies + torch.arange(copies, device=device)).flatten()
+    clean = shuffled(n) * copies
+    image, copy = shuffled(n * alpha), torch.zeros((), dtype=torch.int64, device=device)
+    if alpha:
+        image, copy = image // alpha, image % alpha + 1
+    noisy = image * copies + copy
+    return torch.cat([clean, noisy] if order == "clean_first" else [noisy, clean])
+
+
+def label_shares(
+    labels: Integer[Tensor, " n"], noise: UInt8[Tensor, "n alpha"], n_classes: int
+) -> Float[Tensor, "n n_classes"]:
+    """How the α + 1 labels of each image are spread over the classes; with an α of 0 it is the own label alone."""
+    table = torch.cat([labels.long()[:, None], noise.long()], dim=1)
+    counts = torch.zeros(len(labels), n_classes, device=labels.device)
+    return counts.scatter_add_(1, table, torch.ones_like(table, dtype=counts.dtype)) / table.shape[1]
+
+
+def against_shares(
+    logits: Float[Tensor, "members n n_classes"], shares: Float[Tensor, "n n_classes"]
+) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"]]:
+    """Accuracy and mean cross-entropy of each member over all labels of the images, given as `label_shares`."""
+    answers = logits.argmax(-1)  # (members, n)
+    accuracy = shares.expand(len(logits), -1, -1).gather(-1, answers[..., None]).mean((1, 2))
+    loss = -(shares * torch.log_softmax(logits, -1)).sum(-1).mean(-1)
+    return accuracy, loss
 
 
 def _check(n: int, alpha: int) -> None:

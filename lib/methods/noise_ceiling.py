@@ -12,6 +12,8 @@ With uniform noise no class is ever lost::
     thresholds(counts)[5]                                                    # 45.4
     ceiling(counts, 50, test_counts)                                         # 0.911 on MNIST's test set
 
+Accuracy that is itself measured on noisy labels is squeezed into a narrow band: `noisy_accuracy` says which.
+
 Needs NumPy alone, so that notebooks can draw it. Source: own derivation; rolnick2017 (arXiv 1705.10694) has uniform noise.
 """
 
@@ -58,3 +60,14 @@ def ceiling(
             f"test_counts has shape {test.shape}; {kept.shape[0]} counts, not all zero, are wanted"
         )
     return float(test[kept].sum() / test.sum())
+
+
+def noisy_accuracy(accuracy: float, alpha: int | float, n_classes: int = 10) -> float:
+    """What a true accuracy becomes, on average, on images whose α + 1 labels have uniform noise: (a + α / K) / (1 + α).
+
+    One label in α + 1 is the image's own, and a learner agrees with it as often as it is right; with the others it
+    agrees by chance. Raises ValueError for a negative `alpha` or fewer than two classes.
+    """
+    if alpha < 0 or n_classes < 2:
+        raise ValueError(f"alpha is {alpha} and n_classes is {n_classes}; 0 or more and 2 or more are wanted")
+    return (accuracy + alpha / n_classes) / (1 + alpha)
