@@ -107,6 +107,16 @@ SOURCES: tuple[Source, ...] = (
         size_mb=60,
     ),
     Source(
+        name="cifar10-c",
+        title="CIFAR-10-C",
+        kind="corrupted images",
+        read="lib.data.cifar10c:read",
+        check="lib.data.cifar10c:check",
+        paths=("CIFAR-10-C",),
+        origin="zenodo.org/records/2535967, unpacked to CIFAR-10-C/*.npy",
+        size_mb=2900,
+    ),
+    Source(
         name="svhn",
         title="SVHN",
         kind="images",
