@@ -466,11 +466,11 @@ def table(judged: Iterable[Judged]) -> str:
     """The claims as a Markdown pipe table in a `.claims` div; each row is the target of `#claim-<id>`."""
     rows = [
         (
-            f"[]{{#claim-{item.claim.id}}}{_cell(item.claim.text)}",
-            _cell(item.paper),
-            _cell(item.original),
-            _cell(item.ours),
-            f"[{item.verdict}]{{.verdict .{item.verdict.replace(' ', '-')}}}: {_cell(item.reason)}",
+            f"[]{{#claim-{item.claim.id}}}{cell(item.claim.text)}",
+            cell(item.paper),
+            cell(item.original),
+            cell(item.ours.replace(", ", ",\N{NO-BREAK SPACE}")),
+            f"[{item.verdict}]{{.verdict .{item.verdict.replace(' ', '-')}}}: {cell(item.reason)}",
         )
         for item in judged
     ]
@@ -485,7 +485,10 @@ def table(judged: Iterable[Judged]) -> str:
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]+\$)")
 
 
-def _cell(text: str) -> str:
-    """One line, with bars escaped but in code and mathematics, where a backslash would be shown."""
-    parts = _VERBATIM.split(" ".join(text.split()))
+def cell(text: str) -> str:
+    """A text as a cell of a pipe table: one line, its no-break spaces kept, with bars escaped.
+
+    In code and mathematics they are not, where a backslash would be shown.
+    """
+    parts = _VERBATIM.split(re.sub(r"[ \t\r\n]+", " ", text).strip())
     return "".join(part if i % 2 else re.sub(r"(?<!\\)\|", r"\\|", part) for i, part in enumerate(parts))

@@ -412,7 +412,10 @@ def test_a_post_displays_its_table(project: Path, monkeypatch: pytest.MonkeyPatc
     verdict(project, mistakes(CLEAR))
     post: Post = open_post("demo", root=project)
     post.claims()
-    assert "[reproduced]{.verdict .reproduced}" in shown[0] and "0.310 [0.285, 0.335]" in shown[0]
+    assert (
+        "[reproduced]{.verdict .reproduced}" in shown[0]
+        and "0.310 [0.285,\u00a00.335] (n\u00a0=\u00a0" in shown[0]
+    )
     assert post.claim("gain").verdict == "reproduced"
     with pytest.raises(InputError, match="no claim 'gains'; there are: gain"):
         post.claim("gains")

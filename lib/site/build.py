@@ -55,6 +55,8 @@ def build(
 ) -> BuildReport:
     """Build the site of the project in `root` into `out` (default: the output folder of `_quarto.yml`).
 
+    Only what lies in that folder is remembered: another `out` is made again each time, from what is kept of its pages.
+
     tell: is given a line for each step. Raises InputError for what is wrong in a source, and then changes nothing.
     """
     if renderer not in ("auto", "quarto", "embedded"):
@@ -87,7 +89,8 @@ def build(
             _swap(fresh, out)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        _remember(root, out, key)
+        if out == root / site.output:
+            _remember(root, out, key)
     return BuildReport(out, chosen, len(paths), done.ran, time.monotonic() - begin)
 
 

@@ -110,14 +110,16 @@ def scorecard(root: Path, judged: list[Any]) -> str:
 
 
 def _row(root: Path, slug: str, item: Any) -> str:
+    from lib.claims import cell
+
     claim = item.claim
-    verdict = f"[{item.verdict}]{{.verdict .{_name(item.verdict)}}}: {_cell(item.reason)}"
+    verdict = f"[{item.verdict}]{{.verdict .{_name(item.verdict)}}}: {cell(item.reason)}"
     cells = [
-        f"[]{{#{slug}-{claim.id}}}{_cell(claim.text)}",
+        f"[]{{#{slug}-{claim.id}}}{cell(claim.text)}",
         claim.source,
-        _cell(item.paper),
-        _cell(item.original),
-        _cell(item.ours),
+        cell(item.paper),
+        cell(item.original),
+        cell(item.ours.replace(", ", ",\N{NO-BREAK SPACE}")),
         verdict,
         _records(root, slug, item) or "–",
     ]
@@ -151,10 +153,11 @@ def drafts(root: Path) -> str:
 def benchmarks(root: Path) -> str:
     """The paired comparisons that `posts bench` recorded: a table each, then notes, machine, versions and date."""
     from lib.bench import results
+    from lib.claims import cell
 
     lines: list[str] = []
     for entry in results(root):
-        lines += [f"## {entry['title']}", "", "::: {.claims}", ""]
+        lines += [f"## {entry['title']}", "", "::: {.benchmark}", ""]
         lines += ["| Case | Ours | Peer | Unit | Peer / ours (95 % interval) | n |"]
         lines += ["|" + "|".join("-" * width for width in (20, 12, 12, 14, 28, 5)) + "|"]
         for row in entry["rows"]:
@@ -167,7 +170,7 @@ def benchmarks(root: Path) -> str:
                 ratio,
                 str(row["n"]),
             )
-            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+            lines.append("| " + " | ".join(map(cell, cells)) + " |")
         lines += ["", ":::", ""]
         notes = entry.get("notes") or []
         for note in [notes] if isinstance(notes, str) else notes:
@@ -181,10 +184,6 @@ def benchmarks(root: Path) -> str:
 
 def _name(verdict: str) -> str:
     return verdict.replace(" ", "-")
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _count(n: int, noun: str) -> str:

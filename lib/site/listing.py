@@ -69,7 +69,7 @@ def listing(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], f
         name=str(spec.get("id", "listing")),
         fields=list(fields),
         filter=bool(spec.get("categories")),
-        level=3 if item.path == "index.qmd" else 2,
+        level=3 if "<h2" in item.fragment.html.partition(f'<div id="{spec.get("id")}">')[0] else 2,
         href=root + "posts/index.html",
     )
 

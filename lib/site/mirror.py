@@ -65,10 +65,10 @@ def originals(root: Path) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items(), key=lambda pair: pair[1]["moment"], reverse=True))
 
 
-def mirror(root: Path) -> list[Problem]:
-    """Where the built site differs from the originals without saying so."""
+def mirror(root: Path, folder: Path | None = None) -> list[Problem]:
+    """Where the built site (in `folder`, default: the project's output) differs from the originals without saying so."""
     site = settings(root)
-    folder = root / site.output
+    folder = folder or root / site.output
     known = originals(root)
     declared = _yaml(root / "posts/mirror.yml", ("titles", "categories"))
     problems = list(_feed(folder / "posts/index.xml", known, declared, site.url))

@@ -44,3 +44,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(built: Path) -> Callable[[str], lxml.html.HtmlElement]:
     """A page of the built site by its path."""
     return lambda name: lxml.html.document_fromstring((built / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the project's own site: every post as it is, from published records, by the embedded renderer."""
+    root = Path(__file__).resolve().parents[2]
+    return building.build(root, renderer="embedded", out=tmp_path_factory.mktemp("real") / "_site").out

@@ -1,23 +1,14 @@
-"""The built pages in a real browser: toggle, search, enlarged figures, filter, keyboard, widths, and no request elsewhere.
-
-Needs Debian's `chromium` on the PATH and playwright; the checks of accessibility need the npm package `axe-core`
-(`npm install --no-save axe-core`). Where something is absent the tests skip and say so.
-"""
+"""The built pages in a real browser: toggle, search, enlarged figures, filter, keyboard, widths, and no request elsewhere."""
 
 from __future__ import annotations
 
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lib.site import serve
+from tests.site import tools
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-AXE = Path(__file__).resolve().parents[3] / "node_modules/axe-core/axe.min.js"
 PAGES = (
     "index.html",
     "posts/index.html",
@@ -27,81 +18,6 @@ PAGES = (
     "404.html",
 )
 TORTURE = "posts/torture/index.html"
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-)
-if CHROMIUM is None:
-    pytest.skip("chromium is not installed: apt-get install chromium", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def address(embedded: Path) -> Iterator[str]:
-    running = serve.server(embedded, 0, url="https://example.org/test")
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}/"
-    running.shutdown()
-    running.server_close()
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as play:
-        running = play.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-        )
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def look(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
-    """Open a page; when the test ends, nothing may have failed, been asked from elsewhere, or been said on the console."""
-    opened: list[Any] = []
-    wrong: list[str] = []
-
-    def open_page(
-        path: str, width: int = 1280, height: int = 900, *, idle: bool = False, **options: Any
-    ) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        page = context.new_page()
-        opened.append(context)
-        page.on(
-            "console",
-            lambda message: (
-                wrong.append(f"console: {message.text}") if message.type in ("error", "warning") else None
-            ),
-        )
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        # Leaving a page aborts what it was still loading; that is no failure.
-        page.on(
-            "requestfailed",
-            lambda request: (
-                wrong.append(f"failed: {request.url}") if request.failure != "net::ERR_ABORTED" else None
-            ),
-        )
-        page.on(
-            "request",
-            lambda request: (
-                wrong.append(f"asked: {request.url}")
-                if not request.url.startswith((address, "data:", "blob:"))
-                else None
-            ),
-        )
-        page.on(
-            "response",
-            lambda answer: wrong.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None,
-        )
-        page.goto(address + path, wait_until="networkidle" if idle else "load")
-        return page
-
-    yield open_page
-    for context in opened:
-        context.close()
-    assert wrong == []
 
 
 def background(page: Any) -> str:
@@ -435,11 +351,10 @@ def test_print(look: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing_serious(look: Callable[..., Any], path: str, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    script = tools.axe()
     page = look(path, color_scheme=scheme)
     page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
-    page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    page.add_script_tag(content=script)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     serious = [
         f"{item['id']}: {item['help']}: {[node['html'][:120] for node in item['nodes']][:3]}"
