@@ -81,7 +81,9 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a run", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")] = "cpu",
-    executor: Annotated[str | None, typer.Option(help="where to compute, instead of --jobs")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="a Dask cluster instead of --jobs: dask://host:port")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="stop at the next checkpoints after this long")
     ] = None,
@@ -100,10 +102,11 @@ def run(
         jobs = 1 if device != "cpu" else sweep.cores()
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; at least 1 is wanted")
+    cluster = None
     if executor is not None:
-        raise InputError(
-            f"no executor {executor!r}; leave it out to compute on this machine with --jobs processes"
-        )
+        from lib.runs.cluster import Cluster
+
+        cluster = Cluster(executor)
     if profile not in PROFILES:
         experiments.configs(chosen[0], profile)
     failed: list[tuple[str, str, str]] = []
@@ -121,10 +124,11 @@ def run(
             only=only,
             jobs=jobs,
             threads=threads,
-            device=_device(device),
+            device=device if cluster else _device(device),
             minutes=minutes,
             stale_too=stale,
             fresh=fresh,
+            executor=cluster,
             watch=watch,
         )
         for warning in report.warnings:

@@ -36,7 +36,7 @@ def one_line(done):
         (["run", "toy-post", "--jobs", "0"], "--jobs is 0"),
         (["run", "toy-post", "--jobs", "many"], "--jobs"),
         (["run", "toy-post", "--device", "abacus"], "no device 'abacus'"),
-        (["run", "toy-post", "--executor", "cloud"], "no executor 'cloud'"),
+        (["run", "toy-post", "--executor", "cloud"], "dask://host:port is wanted"),
         (["run", "toy-post", "--colour"], "No such option"),
         (["publish", "nothing"], "no post 'nothing'"),
         (["budget", "nothing"], "no post 'nothing'"),
@@ -93,7 +93,7 @@ def test_run_publish_budget_why(toy_copy):
     assert "walk" in toy_copy.run("budget", "toy-post", check=True).stdout
     assert "no record is stale" in toy_copy.run("why", "toy-post", check=True).stdout
     source = toy_copy.root / "lib" / "experiments" / "toy_post.py"
-    source.write_text(source.read_text().replace('["end"] + 1', '["end"] + 2'))
+    source.write_text(source.read_text().replace("norm(end + 1)", "norm(end + 2)"))
     told = toy_copy.run("why", "toy-post", check=True).stdout
     assert "2 records" in told and "lib.experiments.toy_post:onward changed" in told and ":walk" not in told
 

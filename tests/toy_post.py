@@ -72,8 +72,9 @@ def walk(config: Walk, context: Context) -> Result:
 @run.register
 def onward(config: Onward, context: Context) -> Result:
     """One more step."""
+    end = context.artifact(config.start)["end"]
     note(config)
-    return Result({"distance": float(np.linalg.norm(context.artifact(config.start)["end"] + 1))})
+    return Result({"distance": float(np.linalg.norm(end + 1))})
 
 
 def trouble(config: Walk, context: Context) -> None:

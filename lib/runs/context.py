@@ -41,6 +41,7 @@ class Task:
     deadline: seconds since the epoch after which a run stops at its next checkpoint, and none is begun. replaces: the
     date of the store's record that is to be computed again; with any other finished record there is nothing to do.
     renew: also compute artifacts again that other code than today's made; else they are used, and the run is as stale.
+    ask: raise `ArtifactWanted` for an artifact that is not there, for whoever gave the task to have it made.
     """
 
     config: Config
@@ -50,6 +51,15 @@ class Task:
     deadline: float | None = None
     replaces: str | None = None
     renew: bool = False
+    ask: bool = False
+
+
+class ArtifactWanted(Exception):
+    """A run cannot go on without the artifact of `config`, and was told to ask for it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.label())
+        self.config = config
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class RunContext(Context):
     def artifact(self, config: Config) -> dict[str, np.ndarray]:
         old = self._own(config)
         stale = old is not None and self.task.renew and bool(fingerprints.changes(old.provenance.code))
+        if self.task.ask and (stale or not self._made(config)):
+            raise ArtifactWanted(config)
         task = replace(self.task, config=config, replaces=old.provenance.date if old and stale else None)
         ending = compute_one(task, self.watcher, wait=True, need_artifact=True)
         arrays = self.store.artifact(config)
@@ -103,6 +115,12 @@ class RunContext(Context):
             return self.store.get(config)
         except Damaged:
             return None
+
+    def _made(self, config: Config) -> bool:
+        try:
+            return self.store.artifact(config) is not None
+        except Damaged:
+            return False
 
     @property
     def checkpoint(self) -> FileCheckpoint:
@@ -178,7 +196,7 @@ def _compute(task: Task, context: RunContext, store: Store) -> Ending:
         with _prepared(config, task):
             result = experiments.handler(config.post, type(config))(config, context)
         outcome = result.outcome
-    except InputError:
+    except (InputError, ArtifactWanted):
         raise
     except Suspended as reason:
         return Ending(config.key, "suspended", time.perf_counter() - started, str(reason))
