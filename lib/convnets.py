@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from lib.nets import initialise_linear
 
@@ -197,6 +198,259 @@ def _finished(
     network = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
     initialise(network, init, linear=linear, generator=generator)
     return network
+
+
+# --- residual networks ---------------------------------------------------------------------------------------------
+
+
+class _Pad(nn.Module):
+    """He's option A: every second pixel, and channels of 0 behind."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    def forward(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        images = images[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(images, (0, 0, 0, 0, 0, self.channels - images.shape[1]))
+
+
+class BasicBlock(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))), with 3 × 3 convolutions."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: Norm, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _conv(n_in, n_out, stride=stride), normalisation(norm, n_out)
+        self.conv2, self.norm2 = _conv(n_out, n_out), normalisation(norm, n_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or n_in != n_out:
+            self.shortcut = (
+                _Pad(n_out, stride)
+                if shortcut == "pad"
+                else nn.Sequential(_conv(n_in, n_out, 1, stride, padding=0), normalisation(norm, n_out))
+            )
+
+    def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        hidden = self.norm1(self.conv1(inputs)).relu()
+        return (self.norm2(self.conv2(hidden)) + self.shortcut(inputs)).relu()
+
+
+class PreactivationBlock(nn.Module):
+    """x + conv(relu(norm(conv(relu(norm(x)))))); a projection begins behind the first norm and ReLU."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = normalisation(norm, n_in), _conv(n_in, n_out, stride=stride)
+        self.norm2, self.conv2 = normalisation(norm, n_out), _conv(n_out, n_out)
+        self.projection = None if n_in == n_out and stride == 1 else _conv(n_in, n_out, 1, stride, padding=0)
+
+    def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        active = self.norm1(inputs).relu()
+        hidden = self.conv2(self.norm2(self.conv1(active)).relu())
+        return hidden + (inputs if self.projection is None else self.projection(active))
+
+
+class ResidualNetwork(nn.Module):
+    """A 3 × 3 convolution, stages of blocks (each after the first halves height and width), mean over pixels, classes."""
+
+    def __init__(
+        self, stem: Sequence[nn.Module], stages: Sequence[nn.Module], head: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.stem, self.stages, self.head = nn.Sequential(*stem), nn.Sequential(*stages), nn.Sequential(*head)
+
+    def forward(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch n_classes"]:
+        return self.head(self.stages(self.stem(images)))
+
+
+def resnet(
+    depth: int,
+    *,
+    width: int = 16,
+    n_classes: int = 10,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    shortcut: Shortcut = "pad",
+    init: Init = "kaiming_normal_fan_out",
+    linear: Init | None = "torch",
+    generator: torch.Generator | None = None,
+) -> ResidualNetwork:
+    """He's network for CIFAR, of depth 6n + 2: three stages of n basic blocks with `width`, 2 and 4 times as many channels.
+
+    110 with the defaults has 109 convolutions and 1,727,962 parameters; 26 with `projection` is the R-26 of TENT.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth is {depth}; 6 n + 2 is wanted, with n of 1 or more: 8, 14, 20, …")
+    return _basic(
+        (width, 2 * width, 4 * width),
+        (depth - 2) // 6,
+        n_classes,
+        in_channels,
+        norm,
+        shortcut,
+        init,
+        linear,
+        generator,
+    )
+
+
+def resnet18(
+    *,
+    width: int = 64,
+    n_classes: int = 10,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    init: Init = "kaiming_normal_fan_out",
+    linear: Init | None = "torch",
+    generator: torch.Generator | None = None,
+) -> ResidualNetwork:
+    """ResNet-18 with a stem for 32 × 32 pixels (3 × 3, no pooling): four stages of two basic blocks, projections."""
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return _basic(widths, 2, n_classes, in_channels, norm, "projection", init, linear, generator)
+
+
+def wide_resnet(
+    depth: int = 28,
+    factor: int = 10,
+    *,
+    n_classes: int = 10,
+    in_channels: int = 3,
+    norm: Norm = "batch",
+    init: Init = "kaiming_normal_fan_out",
+    linear: Init | None = "torch",
+    generator: torch.Generator | None = None,
+) -> ResidualNetwork:
+    """WRN-depth-factor: three stages of (depth − 4) / 6 preactivation blocks with 16, 32 and 64 times `factor` channels."""
+    if depth < 10 or (depth - 4) % 6:
+        raise ValueError(f"depth is {depth}; 6 n + 4 is wanted, with n of 1 or more: 10, 16, 22, 28, …")
+    widths = _checked([16 * factor, 32 * factor, 64 * factor])
+    stages, channels = [], 16
+    for number, width in enumerate(widths):
+        stages.append(nn.Sequential())
+        for block in range((depth - 4) // 6):
+            stride = 2 if number and not block else 1
+            stages[-1].append(PreactivationBlock(channels, width, stride, norm))
+            channels = width
+    network = ResidualNetwork(
+        [_conv(in_channels, 16)],
+        stages,
+        [normalisation(norm, channels), nn.ReLU(), *_pooled(channels, n_classes)],
+    )
+    initialise(network, init, linear=linear, generator=generator)
+    return network
+
+
+def _basic(
+    widths: Sequence[int],
+    blocks: int,
+    n_classes: int,
+    in_channels: int,
+    norm: Norm,
+    shortcut: Shortcut,
+    init: Init,
+    linear: Init | None,
+    generator: torch.Generator | None,
+) -> ResidualNetwork:
+    """A network of basic blocks, so many in each stage."""
+    if shortcut not in get_args(Shortcut):
+        raise ValueError(f"shortcut is {shortcut!r}; one of {', '.join(get_args(Shortcut))} is wanted")
+    channels = _checked(widths)[0]
+    stem = [_conv(in_channels, channels), normalisation(norm, channels), nn.ReLU()]
+    stages = []
+    for number, width in enumerate(widths):
+        stages.append(nn.Sequential())
+        for block in range(blocks):
+            stride = 2 if number and not block else 1
+            stages[-1].append(BasicBlock(channels, width, stride, norm, shortcut))
+            channels = width
+    network = ResidualNetwork(stem, stages, _pooled(channels, n_classes))
+    initialise(network, init, linear=linear, generator=generator)
+    return network
+
+
+def _pooled(channels: int, n_classes: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(channels, n_classes)]
+
+
+# --- a fast one ----------------------------------------------------------------------------------------------------
+
+
+class FastGroup(nn.Module):
+    """conv, max pooling, norm, GELU, conv, norm, GELU; the convolutions begin as identities where they can."""
+
+    def __init__(self, n_in: int, n_out: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _conv(n_in, n_out), normalisation(norm, n_out)
+        self.conv2, self.norm2 = _conv(n_out, n_out), normalisation(norm, n_out)
+        for norm_layer in (self.norm1, self.norm2):
+            if isinstance(norm_layer, nn.BatchNorm2d):
+                norm_layer.momentum = 0.4
+                norm_layer.weight.requires_grad_(False)
+
+    def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        hidden = nn.functional.gelu(self.norm1(nn.functional.max_pool2d(self.conv1(inputs), 2)))
+        return nn.functional.gelu(self.norm2(self.conv2(hidden)))
+
+
+class Scale(nn.Module):
+    """Times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.factor
+
+
+def fast_convnet(
+    images: Float[Tensor, "n c 32 32"],
+    *,
+    widths: Sequence[int] = (64, 256, 256),
+    n_classes: int = 10,
+    norm: Norm = "batch",
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """A frozen whitening layer, three groups of two convolutions, a bias-free classifier: quick to train on 32 × 32 pixels.
+
+    images: training images, scaled as they will be in training, from which the whitening layer is computed (5,000 will
+    do). The first channels of each convolution begin as identities; the scale of batch norms stays 1.
+    """
+    if len(_checked(widths)) != 3:
+        raise ValueError(f"widths is {widths!r}; three are wanted")
+    whitening = whitening_layer(images)
+    channels = whitening.out_channels
+    groups = []
+    for width in widths:
+        groups.append(FastGroup(channels, width, norm))
+        channels = width
+    classifier = nn.utils.skip_init(nn.Linear, channels, n_classes, bias=False)
+    for layer in [*(conv for group in groups for conv in convolutions(group)), classifier]:
+        _initialise(layer, "torch", generator)
+        if isinstance(layer, nn.Conv2d):
+            same = min(layer.in_channels, layer.out_channels)
+            nn.init.dirac_(layer.weight.data[:same])
+    return nn.Sequential(
+        whitening, nn.GELU(), *groups, nn.MaxPool2d(3), nn.Flatten(), classifier, Scale(1 / 9)
+    )
+
+
+def whitening_layer(images: Float[Tensor, "n c h w"], *, kernel: int = 2, eps: float = 5e-4) -> nn.Conv2d:
+    """A frozen convolution whose answers are the whitened principal components of the patches, and their negatives.
+
+    With patches x and E[x xᵀ] = V Λ Vᵀ its rows are ± vᵢ / √(λᵢ + eps), the largest λ first.
+    """
+    channels = images.shape[1]
+    patches = images.unfold(2, kernel, 1).unfold(3, kernel, 1)  # (n, c, h', w', kernel, kernel)
+    flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * kernel**2).double()
+    values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+    rows = (vectors / (values + eps).sqrt()).T.flip(0)  # (components, c · kernel²)
+    layer = _conv(channels, 2 * len(rows), kernel, padding=0, bias=True)
+    with torch.no_grad():
+        layer.weight.copy_(torch.cat([rows, -rows]).view_as(layer.weight))
+        layer.bias.zero_()
+    layer.weight.requires_grad_(False)
+    return layer
 
 
 def _checked(widths: Sequence[int]) -> Sequence[int]:

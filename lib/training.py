@@ -98,6 +98,36 @@ class Labelled:
         return pairs, self.labels[pairs]
 
 
+class SoftLabelled:
+    """Pairs with a distribution over the classes for each image (or any other row of numbers), once each."""
+
+    def __init__(self, targets: Float[Tensor, "n n_classes"]) -> None:
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(
+        self, pairs: Int64[Tensor, " batch"]
+    ) -> tuple[Int64[Tensor, " batch"], Float[Tensor, "batch n_classes"]]:
+        return pairs, self.targets[pairs]
+
+
+def relabelled(
+    batches: Callable[[int], tuple[Tensor, Tensor]], relabel: Callable[[Tensor, Tensor], Any]
+) -> Callable[[int], tuple[Tensor, Any]]:
+    """Batches whose labels are made from the very inputs that are trained on: `relabel(inputs, labels)`.
+
+    So a teacher labels each crop. What it answers goes to the learner's loss as it is.
+    """
+
+    def batch(step: int) -> tuple[Tensor, Any]:
+        inputs, labels = batches(step)
+        return inputs, relabel(inputs, labels)
+
+    return batch
+
+
 class Batches:
     """The batch of any step: a pass goes through all examples in an order of its own, drawn from (seed, pass).
 

@@ -1,6 +1,6 @@
 """What tests share: a copy of the project to change at will, seeded generators, the real data where they are.
 
-Shapes and types of the functions of lib.methods and lib.nets are checked at run time (jaxtyping with beartype) wherever both
+Shapes and types of the functions of the rooms in CHECKED are checked at run time (jaxtyping with beartype) wherever both
 are installed, so an annotation that lies fails a test.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKED = ["lib.methods", "lib.nets"]
+CHECKED = ["lib.augment", "lib.methods", "lib.nets"]
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
 
 # In the background of a shell Ctrl-C is ignored, by this process and by every process that a test starts.

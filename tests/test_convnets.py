@@ -8,7 +8,20 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lib.convnets import conv4, convnet, convolutions, disable_bn, initialise, normalisation  # noqa: E402
+from lib.convnets import (  # noqa: E402
+    BasicBlock,
+    conv4,
+    convnet,
+    convolutions,
+    disable_bn,
+    fast_convnet,
+    initialise,
+    normalisation,
+    resnet,
+    resnet18,
+    whitening_layer,
+    wide_resnet,
+)
 
 NORMS = ("batch", "group", "layer", "none")
 NORMALISERS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
@@ -65,6 +78,138 @@ def test_widths_have_to_be_positive(make):
         make((8, 0))
 
 
+# --- residual networks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "parameters"), [(20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)]
+)
+def test_residual_networks_are_hes(depth, parameters):
+    """Of depth 6n + 2: one convolution less than layers, the rest the classifier. Counts in closed form."""
+    network = resnet(depth, generator=seeded())
+    n = (depth - 2) // 6
+    assert len(convolutions(network)) == depth - 1
+    kernels = 9 * (
+        3 * 16 + 2 * n * 16 * 16 + 16 * 32 + (2 * n - 1) * 32 * 32 + 32 * 64 + (2 * n - 1) * 64 * 64
+    )
+    norms = 2 * (16 * (2 * n + 1) + 32 * 2 * n + 64 * 2 * n)
+    assert count(network) == parameters == kernels + norms + 64 * 10 + 10
+    widths = [c.out_channels for c in convolutions(network)]
+    assert widths == [16] * (2 * n + 1) + [32] * 2 * n + [64] * 2 * n
+
+
+def test_resnet_110_halves_twice():
+    network = resnet(8, generator=seeded())
+    hidden = network.stem(torch.rand(2, 3, 32, 32))
+    shapes = [hidden.shape]
+    for stage in network.stages:
+        hidden = stage(hidden)
+        shapes.append(hidden.shape)
+    assert shapes == [(2, 16, 32, 32), (2, 16, 32, 32), (2, 32, 16, 16), (2, 64, 8, 8)]
+    assert network.head(hidden).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters", "count_convolutions"),
+    [
+        (lambda: resnet18(generator=seeded()), 11_173_962, 20),
+        (lambda: wide_resnet(generator=seeded()), 36_479_194, 28),
+        (lambda: resnet(26, shortcut="projection", generator=seeded()), 369_690, 27),
+    ],
+    ids=["ResNet-18", "WRN-28-10", "R-26"],
+)
+def test_others_have_their_published_size(network, parameters, count_convolutions):
+    """Counts as others' implementations for 32 × 32 pixels have them."""
+    made = network()
+    assert count(made) == parameters
+    assert len(convolutions(made)) == count_convolutions
+
+
+def test_narrow_ones_answer():
+    inputs = torch.rand(2, 3, 32, 32, generator=seeded())
+    for network in (
+        resnet18(width=4, n_classes=7, generator=seeded()),
+        wide_resnet(10, 1, n_classes=7, generator=seeded()),
+        resnet(8, width=4, n_classes=7, generator=seeded()),
+    ):
+        assert network(inputs).shape == (2, 7)
+        assert torch.isfinite(network(inputs)).all()
+
+
+def test_a_block_of_nothing_is_its_shortcut():
+    """With kernels of 0 and no norm a block lets through relu(x): every second pixel, and channels of 0 behind."""
+    inputs = torch.randn(2, 4, 6, 6, generator=seeded())
+    same, halved = BasicBlock(4, 4, 1, "none", "pad"), BasicBlock(4, 8, 2, "none", "pad")
+    for block in (same, halved):
+        for conv in convolutions(block):
+            nn.init.zeros_(conv.weight)
+    assert torch.equal(same(inputs), inputs.relu())
+    assert torch.equal(halved(inputs)[:, :4], inputs[:, :, ::2, ::2].relu())
+    assert not halved(inputs)[:, 4:].any()
+
+
+def test_a_block_is_its_equation():
+    """Against the equation with functions of torch, batch norm in training."""
+    inputs = torch.randn(5, 4, 6, 6, generator=seeded())
+    block = BasicBlock(4, 8, 2, "batch", "projection")
+    initialise(block, "kaiming_normal", generator=seeded())
+
+    def normed(x):
+        return (x - x.mean((0, 2, 3), keepdim=True)) / (
+            x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
+        ).sqrt()
+
+    conv2d = nn.functional.conv2d
+    hidden = normed(conv2d(inputs, block.conv1.weight, stride=2, padding=1)).relu()
+    beside = normed(conv2d(inputs, block.shortcut[0].weight, stride=2))
+    wanted = (normed(conv2d(hidden, block.conv2.weight, padding=1)) + beside).relu()
+    assert torch.allclose(block(inputs), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [2, 7, 21, 111])
+def test_depths_that_there_are(depth):
+    with pytest.raises(ValueError, match=rf"depth is {depth}; 6 n \+ 2"):
+        resnet(depth)
+    with pytest.raises(ValueError, match=rf"depth is {depth}; 6 n \+ 4"):
+        wide_resnet(depth)
+
+
+# --- the fast one --------------------------------------------------------------------------------------------------
+
+
+def test_whitened_patches_are_white():
+    """The covariance of the answers on the images themselves is diagonal, λ / (λ + eps), and each has its negative."""
+    noise = torch.randn(300, 3, 12, 12, generator=seeded())
+    images = nn.functional.avg_pool2d(noise, 3, 1)  # neighbours resemble one another
+    layer = whitening_layer(images, eps=1e-3)
+    assert layer.weight.shape == (24, 3, 2, 2) and not layer.weight.requires_grad
+    answers = layer(images).detach()
+    assert torch.allclose(answers[:, :12], -answers[:, 12:], atol=1e-5)
+    flat = answers[:, :12].transpose(0, 1).flatten(1)
+    covariance = flat @ flat.T / flat.shape[1]
+    diagonal = covariance.diagonal()
+    assert (covariance - diagonal.diag()).abs().max() < 1e-3
+    assert (diagonal > 0.5).all() and (diagonal < 1).all()
+
+
+def test_the_fast_network():
+    images = torch.rand(50, 3, 32, 32, generator=seeded())
+    network = fast_convnet(images, widths=(8, 16, 16), generator=seeded())
+    again = fast_convnet(images, widths=(8, 16, 16), generator=seeded())
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    assert network(images[:4]).shape == (4, 10)
+    first = network[2].conv1.weight
+    assert torch.equal(first, nn.init.dirac_(torch.empty_like(first)))
+    before = torch.get_rng_state()
+    fast_convnet(images, widths=(8, 16, 16), generator=seeded())
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match="three are wanted"):
+        fast_convnet(images, widths=(8, 16))
+
+
 # --- initial weights -----------------------------------------------------------------------------------------------
 
 
@@ -82,6 +227,8 @@ def test_making_a_network_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     conv4(generator=seeded())
     convnet((4,), (4,), generator=seeded())
+    resnet(8, shortcut="projection", generator=seeded())
+    wide_resnet(10, 1, generator=seeded())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -128,6 +275,10 @@ def smallest(norm):
     return [
         conv4((4, 8), 8, image_size=8, in_channels=3, norm=norm, generator=seeded()),
         convnet((4,), (8,), image_size=8, norm=norm, generator=seeded()),
+        resnet(14, width=4, norm=norm, generator=seeded()),
+        resnet(14, width=4, norm=norm, shortcut="projection", generator=seeded()),
+        resnet18(width=4, norm=norm, generator=seeded()),
+        wide_resnet(10, 1, norm=norm, generator=seeded()),
     ]
 
 
@@ -162,5 +313,5 @@ def test_disable_bn_leaves_none():
     for network, plain in zip(smallest("batch"), smallest("none"), strict=True):
         assert disable_bn(network) is network
         assert not [m for m in network.modules() if isinstance(m, NORMALISERS)]
-        inputs = torch.rand(3, 3, 8, 8)
+        inputs = torch.rand(3, 3, 8, 8, generator=seeded())
         assert torch.equal(network(inputs), plain(inputs))

@@ -1,0 +1,164 @@
+"""Stacked modules: equal to the modules trained one by one, members independent, exact resumption."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from lib.convnets import conv4, convnet, resnet  # noqa: E402
+from lib.stacking import StackedBatches, StackedModules  # noqa: E402
+from lib.training import Batches, ModuleLearner, Stopping, fit, validator  # noqa: E402
+from tests.test_training import interrupted, same, train  # noqa: E402
+
+MEMBERS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Four blurred classes on 3 × 8 × 8 pixels."""
+    generator = torch.Generator().manual_seed(7)
+    centres = torch.randint(40, 216, (4, 3, 8, 8), generator=generator)
+    labels = torch.randint(4, (260,), generator=generator)
+    noise = torch.randint(-120, 121, (260, 3, 8, 8), generator=generator)
+    images = (centres[labels] + noise).clamp(0, 255).to(torch.uint8)
+    return images[:200], labels[:200], images[200:], labels[200:]
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+NETWORKS = {
+    "conv4": lambda seed: conv4((4, 6), 8, n_classes=4, in_channels=3, image_size=8, generator=seeded(seed)),
+    "convnet": lambda seed: convnet((6,), (8,), n_classes=4, image_size=8, generator=seeded(seed)),
+    "resnet": lambda seed: resnet(8, width=4, n_classes=4, generator=seeded(seed)),
+    "group norm": lambda seed: resnet(8, width=4, n_classes=4, norm="group", generator=seeded(seed)),
+}
+OPTIMISERS = {
+    "sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adam": partial(torch.optim.Adam, lr=3e-3, eps=1e-4),
+}
+
+
+def trained(learner, sets, batches, steps=12, **options):
+    images, labels, val_images, val_labels = sets
+    return fit(learner, batches, validator(val_images, val_labels), max_steps=steps, eval_every=4, **options)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_stacked_is_one_by_one(pictures, name, optimiser):
+    """Weights, running statistics, averages, losses and accuracies, with a schedule; to rounding."""
+    images, labels = pictures[:2]
+    batches = Batches(images, labels, batch_size=32, seed=0)
+    options = {"schedule": lambda step: 1 / (1 + step / 5)}
+    modules = [NETWORKS[name](seed) for seed in range(MEMBERS)]
+    together = trained(StackedModules(modules, OPTIMISERS[optimiser], ema=0.9), pictures, batches, **options)
+    for member in range(MEMBERS):
+        network = NETWORKS[name](member)
+        assert same(
+            network.state_dict(), modules[member].state_dict()
+        )  # those that were given stay as they were
+        learner = ModuleLearner(network, OPTIMISERS[optimiser](network.parameters()), ema=0.9)
+        alone = trained(learner, pictures, batches, **options)
+        for mine, theirs in (
+            (together.last[member], alone.last[0]),
+            (together.averages[member], alone.averages[0]),
+        ):
+            assert mine.keys() == theirs.keys()
+            for key, value in theirs.items():
+                assert torch.allclose(mine[key], value, rtol=1e-3, atol=2e-4), key
+        for series, values in alone.series.items():
+            tolerance = 1 / 60 + 1e-6 if series.startswith("accuracy") else 1e-3
+            assert together.series[series][member] == pytest.approx(values[0], abs=tolerance)
+
+
+def test_members_can_have_batches_of_their_own(pictures):
+    """Each as if it were alone with its own order."""
+    images, labels = pictures[:2]
+    orders = [Batches(images, labels, batch_size=32, seed=seed, drop_last=True) for seed in range(MEMBERS)]
+    learner = StackedModules(
+        [NETWORKS["conv4"](0) for _ in range(MEMBERS)], OPTIMISERS["sgd"], own_batches=True
+    )
+    together = trained(learner, pictures, StackedBatches(orders))
+    for member in range(MEMBERS):
+        network = NETWORKS["conv4"](0)
+        alone = trained(
+            ModuleLearner(network, OPTIMISERS["sgd"](network.parameters())), pictures, orders[member]
+        )
+        for key, value in alone.last[0].items():
+            assert torch.allclose(together.last[member][key], value, rtol=1e-3, atol=1e-4), key
+    assert not torch.equal(together.last[0]["0.weight"], together.last[1]["0.weight"])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_members_that_stop_leave_the_others_alone(pictures, own):
+    """The second member diverges at once; the third goes on as it would without it, with its own batches."""
+    images, labels = pictures[:2]
+    orders = [Batches(images, labels, batch_size=32, seed=seed, drop_last=True) for seed in range(MEMBERS)]
+
+    def run(broken):
+        modules = [NETWORKS["conv4"](seed) for seed in range(MEMBERS)]
+        if broken:
+            nn.init.constant_(modules[1][0].weight, float("nan"))
+        learner = StackedModules(modules, OPTIMISERS["sgd"], own_batches=own, ema=0.9)
+        return trained(learner, pictures, StackedBatches(orders) if own else orders[0])
+
+    whole, parted = run(False), run(True)
+    assert parted.diverged == [False, True, False] and parted.steps == [12, 4, 12]
+    for member in (0, 2):
+        for key, value in whole.last[member].items():
+            assert torch.allclose(parted.last[member][key], value, rtol=1e-4, atol=1e-5), key
+    modules = [NETWORKS["conv4"](seed) for seed in range(2)]
+    learner = StackedModules(modules, OPTIMISERS["sgd"])
+    learner.restore([parted.best[0], parted.best[2], parted.best[2]])
+    assert learner.members == 3
+    modules[0].load_state_dict(parted.best[2])
+    inputs = torch.rand(5, 3, 8, 8, generator=seeded(0))
+    assert torch.allclose(learner.logits(inputs)[1], modules[0].eval()(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [{1}, {2, 5}], ids=str)
+def test_resumed_is_uninterrupted_bit_for_bit(pictures, at):
+    """With batch norm, dropout, momentum, averages, and a member that stops in between."""
+
+    def make():
+        modules = [
+            nn.Sequential(
+                convnet((4,), (8,), n_classes=8, image_size=8, generator=seeded(seed)), nn.Dropout(0.2)
+            )
+            for seed in range(MEMBERS)
+        ]
+        return StackedModules(modules, OPTIMISERS["sgd"], ema=0.9)
+
+    options = {"stopping": lambda: Stopping(2)}
+    whole, parts = train(make(), pictures, **options), interrupted(make, pictures, at, **options)
+    assert same(vars(whole), vars(parts))
+
+
+def test_soft_targets_and_lower_precision(pictures):
+    images, labels = pictures[:2]
+    soft = nn.functional.one_hot(labels, 4).float() * 0.8 + 0.05
+    learner = StackedModules(
+        [NETWORKS["convnet"](seed) for seed in range(2)], OPTIMISERS["sgd"], autocast=torch.bfloat16
+    )
+    losses = [learner.step(images / 255.0, soft, 1.0) for _ in range(20)]
+    assert (losses[-1] < losses[0] - 0.05).all()
+
+
+def test_no_modules():
+    with pytest.raises(ValueError, match="modules is empty"):
+        StackedModules([], OPTIMISERS["sgd"])
