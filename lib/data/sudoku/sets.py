@@ -25,7 +25,7 @@ from lib.core import InputError, array_digest, sha256
 from lib.data.sudoku.grids import SHAPES, Grids, Shape, checked, parse
 
 SEED = 0
-GENERATED = {"4x4": 1_000, "6x6": 6_000, "9x9": 3_000}
+GENERATED = {"4x4": 4_000, "6x6": 6_000, "9x9": 3_000}
 """Puzzles of the generated sets."""
 
 
