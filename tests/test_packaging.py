@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "IPython": "ipython",
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
+    "faiss": "faiss-cpu",
     "jupyter_client": "jupyter-client",
     "jupyter_core": "jupyter-core",
     "pypandoc": "pypandoc-binary",
@@ -62,7 +63,10 @@ def lock() -> dict[str, str]:
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
     """Distributions that a file imports, anywhere in it, and on which line; those under TYPE_CHECKING left out."""
-    tree = ast.parse(path.read_text())
+    return imports(ast.parse(path.read_text()))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     ignored = {
         child
         for node in ast.walk(tree)
@@ -103,7 +107,22 @@ def room(*names: str) -> Iterator[Path]:
 
 
 def test_everything_that_lib_imports_is_declared() -> None:
-    assert undeclared((ROOT / "lib").rglob("*.py"), declared("site", "compute", "cluster")) == []
+    known = declared("site", "compute", "cluster")
+    experiments = set((ROOT / "lib/experiments").glob("*.py"))
+    assert undeclared((p for p in (ROOT / "lib").rglob("*.py") if p not in experiments), known) == []
+    assert undeclared(iter(experiments), known | declared("peers")) == []
+
+
+def test_experiments_import_peers_in_functions_only() -> None:
+    """Whoever lacks a peer can import the module, and run everything that does not compare with it."""
+    for path in sorted((ROOT / "lib/experiments").glob("*.py")):
+        top = ast.Module([node for node in ast.parse(path.read_text()).body if not _defines(node)], [])
+        names = {name for name, _ in imports(top)}
+        assert not names & (declared("peers") - declared("compute")), path.name
+
+
+def _defines(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
 def test_the_reading_rooms_need_no_compute() -> None:
@@ -112,6 +131,8 @@ def test_the_reading_rooms_need_no_compute() -> None:
 
 def test_the_computing_rooms_need_what_a_gpu_node_has() -> None:
     lazily = {"pyyaml"}  # lib.project reads _quarto.yml for the reading rooms
+    # clusters and peers are imported where they are asked for; llvmlite is a part of numba
+    lazily |= declared("cluster", "peers") | {"llvmlite"}
     assert undeclared(room(*COMPUTING), A_GPU_NODE_HAS | lazily) == []
     assert declared("compute") >= A_GPU_NODE_HAS
 
