@@ -14,8 +14,18 @@ from scipy import stats  # noqa: E402
 from lib.core import PROFILES, Config, Context, InputError, NoCheckpoint  # noqa: E402
 from lib.data.images import Split, image_set, tiny  # noqa: E402
 from lib.experiments import dl_massive_label_noise as post  # noqa: E402
-from lib.experiments.dl_massive_label_noise import ARMS, Mistakes, NoiseCurve  # noqa: E402
-from lib.methods.label_noise import shifted_labels  # noqa: E402
+from lib.experiments.dl_massive_label_noise import (  # noqa: E402
+    ARMS,
+    ByPass,
+    Convolution,
+    Inputs,
+    LearningRates,
+    Mistakes,
+    NoiseCurve,
+    Order,
+    Watching,
+)
+from lib.methods.label_noise import ORDERS, shifted_labels  # noqa: E402
 from lib.methods.noise_ceiling import ceiling, thresholds  # noqa: E402
 from lib.nets import mlp  # noqa: E402
 from lib.runs.checkpoints import FileCheckpoint  # noqa: E402
@@ -31,6 +41,7 @@ BUDGET = {
     "eval_every": 8,
     "patience": 3,
 }
+EXPERIMENTS = ("noise_curve", "mistakes", "order", "stopping", "learning_rates")
 SUMMARIES = ("lr", "val_accuracy", "best_step", "steps")
 
 
@@ -95,6 +106,35 @@ def mistake(arm, **changes):
     return Mistakes(arm=arm, **options)
 
 
+FURTHER = {
+    "network": "mlp1",
+    "alpha": 5,
+    "data": "tiny",
+    "images": 320,
+    "validation": VALIDATION,
+    "batch_size": 32,
+    "seed": 0,
+}
+
+
+def order(name="shuffled", **changes):
+    return Order(**FURTHER | {"order": name, "lr": 0.5, "evaluations": 5} | changes)
+
+
+def watching(**changes):
+    return Watching(**FURTHER | {"lr": 0.5, "ema": 0.9, "max_steps": 40, "eval_every": 8} | changes)
+
+
+def rates(**changes):
+    options = {"lrs": (0.1, 0.5), "ema": 0.9, "examples": 960, "evaluations": 3}
+    return LearningRates(**FURTHER | options | changes)
+
+
+def convolution(**changes):
+    options = {"network": "conv4", "widths": (16, 32), "hidden": 32, "precision": "float32"}
+    return Convolution(**options | {"alpha": 2, "seed": 0} | BUDGET | {"lrs": (1.0, 3.0)} | changes)
+
+
 def scrambled(split, part=slice(None)):
     """The split with wrong labels in `part`."""
     labels = split.labels.clone()
@@ -136,7 +176,7 @@ def test_configs_are_unique_and_in_order(profile):
     place = {config.key: number for number, config in enumerate(configs)}
     assert len(place) == len(configs)
     for number, config in enumerate(configs):
-        assert config.post == "dl-massive-label-noise" and config.experiment in ("noise_curve", "mistakes")
+        assert config.post == "dl-massive-label-noise" and config.experiment in EXPERIMENTS
         if (other := needed(config)) is not None:
             assert place.get(other.key, -1 if profile == "full" else len(configs)) < number, config.label()
 
@@ -146,6 +186,11 @@ def test_every_profile_covers_networks_arms_and_seeds(profile):
     configs = post.configs(profile)
     curves = [config for config in configs if isinstance(config, NoiseCurve)]
     wrong = [config for config in configs if isinstance(config, Mistakes)]
+    conv = [config for config in configs if isinstance(config, post.Convolution)]
+    signed = [config for config in configs if isinstance(config, post.Inputs)]
+    assert len(conv) == len({config.alpha for config in conv}) * len({config.seed for config in conv}) > 0
+    assert {config.alpha for config in signed} == {0, 25, 50}
+    assert tuple(dict.fromkeys(config.experiment for config in configs)) == EXPERIMENTS
     assert {config.network for config in curves} == {"perceptron", "mlp1", "mlp2", "mlp4"}
     assert {(config.arm, config.alpha) for config in wrong} == {
         (arm, alpha) for arm in ARMS for alpha in (0, 25, 50) if (arm, alpha) != ("shifted", 0)
@@ -160,8 +205,35 @@ def test_every_profile_covers_networks_arms_and_seeds(profile):
         ]
     assert {config.data for config in configs} == {"digits" if profile == "smoke" else "mnist"}
     if profile != "smoke":
-        assert all(config.lrs == (0.01, 0.05, 0.1, 0.5) and config.batch_size == 128 for config in configs)
+        same_budget = [*curves, *wrong, *signed]
+        assert all(c.lrs == (0.01, 0.05, 0.1, 0.5) and c.batch_size == 128 for c in same_budget)
         assert all(config.validation == 5000 for config in configs)
+        assert all(c.widths == (32, 64, 128, 256) and c.hidden == 1000 for c in conv)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_further_experiments_have_all_settings_and_seeds(profile):
+    configs = post.configs(profile)
+    for kind, names in (
+        (Order, ("order", "alpha")),
+        (Watching, ("images", "alpha")),
+        (LearningRates, ("network", "batch_size", "alpha")),
+    ):
+        own = [config for config in configs if type(config) is kind]
+        groups = {}
+        for config in own:
+            groups.setdefault(tuple(getattr(config, name) for name in names), []).append(config.seed)
+        (seeds,) = {tuple(found) for found in groups.values()}
+        assert len(seeds) >= (2 if profile == "smoke" else 3) and seeds == tuple(range(len(seeds)))
+    orders = {(c.order, c.alpha) for c in configs if isinstance(c, Order)}
+    assert orders == {(order, alpha) for order in ORDERS for alpha in (1, 5, 25)}
+    by_size = [c for c in configs if isinstance(c, LearningRates)]
+    assert all(c.examples // c.batch_size * c.batch_size == c.examples for c in by_size)
+
+
+def test_as_posted_is_validated_once_a_pass_in_full():
+    posted = [c for c in post.configs("full") if isinstance(c, Mistakes) and c.arm == "as_posted"]
+    assert posted and all(isinstance(c, ByPass) and c.eval_every == 1 for c in posted)
 
 
 def test_alphas():
@@ -170,15 +242,19 @@ def test_alphas():
 
 
 def test_smoke_is_small():
-    """About 1,250 batches, measured as 6 s of one core for all of it, after imports; the bar is 20 s."""
+    """About 2,300 batches, measured as 13 s of one core for all of it, after imports; the bar is 20 s."""
     batches = 0
     for config in post.configs("smoke"):
-        if isinstance(config, NoiseCurve) or config.arm == "shifted":
+        if isinstance(config, Order):
+            batches += config.images * (config.alpha + 1) // config.batch_size
+        elif isinstance(config, LearningRates):
+            batches += config.examples // config.batch_size
+        elif config.experiment != "mistakes" or config.arm in ("shifted", "signed"):
             batches += config.max_steps
         elif config.arm in ("carried", "as_posted"):
             batches += config.max_steps * len(config.lrs)
-        assert config.batch_size <= 128 and len(config.lrs) <= 2
-    assert len(post.configs("smoke")) <= 60 and batches <= 1500
+        assert config.batch_size <= 128
+    assert len(post.configs("smoke")) <= 110 and batches <= 2500
 
 
 @pytest.mark.parametrize(
@@ -434,6 +510,204 @@ def test_as_posted_is_trained_without_its_test_part(data):
     assert not same(right.arrays["test_accuracy"], other.arrays["test_accuracy"])
 
 
+def test_signed_inputs_differ_in_the_scaling_alone(data, fits):
+    post.run(curve(), Room(data))
+    post.run(Inputs(**{"network": "mlp1", "alpha": 25, "seed": 0, "arm": "signed"} | BUDGET), Room(data))
+    right, wrong = fits
+    assert torch.equal(right["start"], wrong["start"]) and torch.equal(right["noise"], wrong["noise"])
+    ends = wrong["sets"].scaling(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
+    assert ends.flatten().tolist() == pytest.approx([-1, 1])
+    for field in dataclasses.fields(right["sets"]):
+        if field.name not in ("scaling", "n_classes"):
+            one, other = (getattr(entry["sets"], field.name) for entry in fits)
+            assert torch.equal(one, other), field.name
+
+
+def test_passes_are_steps_of_the_runs_own_alpha(data, fits):
+    """Validated once a pass over the n (α + 1) pairs, at each α on the way by its own length."""
+    fields = {"network": "perceptron", "alpha": 2, "seed": 0, "arm": "as_posted", "through": (0, 2)}
+    config = ByPass(**fields | BUDGET | {"lrs": (0.1,), "max_steps": 2, "eval_every": 1})
+    seen = []
+    inner = post.fit
+
+    def spy(*args, **options):
+        seen.append((options["max_steps"], options["eval_every"]))
+        return inner(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(post, "fit", spy)
+        room = Room(data)
+        result = post.run(config, room)
+    lengths = [-(-len(data.train) * (alpha + 1) // 32) for alpha in (0, 2)]
+    assert seen == [(2 * length, length) for length in lengths]
+    assert list(room.made) == [config.replace(alpha=0)]
+    assert len(result.series["val_accuracy_0.1"]) == 2
+    assert torch.equal(fits[1]["start"][0], fits[0]["fit"].last[0]["parameters"])
+
+
+# --- the convolutional network -------------------------------------------------------------------------------------
+
+
+def test_conv4_is_trained_by_the_curves_protocol(data, monkeypatch):
+    """The noise and the order of the curve, the same fresh weights for each rate, the best kept, the rate by validation."""
+    learners, batches, found = [], [], []
+    for name, seen in (("ModuleLearner", learners), ("Batches", batches), ("fit", found)):
+        inner = getattr(post, name)
+
+        def spy(*args, inner=inner, seen=seen, **options):
+            out = inner(*args, **options)
+            weights = [tensor.clone() for tensor in out.tensors()] if seen is learners else None
+            seen.append((out, weights))
+            return out
+
+        monkeypatch.setattr(post, name, spy)
+    result = post.run(convolution(max_steps=16), Room(data))
+    post.run(curve(alpha=2, max_steps=1), Room(data))
+    (one, start), (_, other) = learners
+    assert all(torch.equal(a, b) for a, b in zip(start, other, strict=True))
+    assert one.module[0].in_channels == 1 and one.module[-1].out_features == 10
+    tables = [item.pairs.table for item, _ in batches]
+    assert torch.equal(tables[0], tables[1]) and torch.equal(tables[0], tables[2])
+    assert torch.equal(batches[0][0](3)[1], batches[2][0](3)[1])
+    for number, (fit, _) in enumerate(found[:2]):
+        assert result.arrays["best_val_accuracy"][number] == fit.best_value[0]
+    chosen = int(np.argmax(result.arrays["best_val_accuracy"]))
+    assert result.metrics["lr"] == (1.0, 3.0)[chosen]
+    assert result.metrics["test_accuracy"] == result.arrays["test_accuracy"][chosen]
+
+
+def test_conv4_learns_and_its_test_set_decides_nothing(data):
+    config = convolution(alpha=0, max_steps=80, eval_every=40, lrs=(3.0,))
+    right = post.run(config, Room(data))
+    wrong = post.run(config, Room(dataclasses.replace(data, test=scrambled(data.test))))
+    assert right.metrics["test_accuracy"] > 0.9 > 0.2 > wrong.metrics["test_accuracy"]
+    assert same(dict(right.series), dict(wrong.series))
+
+
+def test_conv4_that_diverges_is_a_result(data):
+    result = post.run(convolution(lrs=(1e38,)), Room(data))
+    assert result.outcome == "diverged" and dict(result.metrics) == {"ceiling": 1.0}
+
+
+# --- further experiments -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [0, 100_000])
+def test_bad_numbers_of_images(data, images):
+    for config in (order(images=images), watching(images=images), rates(images=images)):
+        with pytest.raises(InputError, match=f"images is {images}"):
+            post.run(config, Room(data))
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_is_trained_on_once_and_as_it_is(data, monkeypatch, name):
+    """Every pair once; where the clean ones come first, or last, and where copies are adjacent, the batches show it."""
+    labels, batches = [], []
+    inner = post.fit
+
+    def spy(learner, get, *args, max_steps, **options):
+        batches.append(get)
+        labels.extend(get(step)[1].clone() for step in range(max_steps))
+        return inner(learner, get, *args, max_steps=max_steps, **options)
+
+    monkeypatch.setattr(post, "fit", spy)
+    result = post.run(order(name), Room(data))
+    drawn = batches[0].order
+    assert torch.equal(drawn.sort().values, torch.arange(320 * 6))
+    assert torch.equal(torch.cat(labels), batches[0].pairs.table[drawn].long())
+    assert result.metrics["steps"] == len(labels) == 60
+    clean = (drawn % 6 == 0).nonzero()[:, 0]
+    if name == "clean_first":
+        assert clean.max() == 319
+    elif name == "noisy_first":
+        assert clean.min() == 1600
+    elif name == "adjacent":
+        assert (drawn.view(320, 6) // 6 == drawn.view(320, 6)[:, :1] // 6).all()
+        assert not torch.equal(drawn[::6] // 6, torch.arange(320))
+    else:
+        assert clean.min() < 160 and 640 < clean[160] < 1280 and clean.max() > 1760
+
+
+def test_orders_share_weights_and_noise_and_report_the_last_weights(data, monkeypatch):
+    starts, tables = [], []
+    inner, pairs = post._fresh, post.NoisyLabels
+    monkeypatch.setattr(post, "_fresh", lambda *a: starts.append(inner(*a)) or starts[-1])
+    first = []
+    monkeypatch.setattr(post, "NoisyLabels", lambda *a: tables.append(a[1]) or pairs(*a))
+    for name in ORDERS:
+        result = post.run(order(name), Room(data))
+        assert result.metrics["test_accuracy"] == result.series["test_accuracy"][-1]
+        assert result.metrics["best_val_accuracy"] == max(result.series["accuracy"])
+        best = result.series["accuracy"].index(max(result.series["accuracy"]))
+        assert result.metrics["best_test_accuracy"] == result.series["test_accuracy"][best]
+        assert len(result.series["accuracy"]) == 5
+        first.append(result.series["train_loss"][0])
+    assert all(torch.equal(tables[0], table) for table in tables[1:])
+
+
+def test_clean_first_forgets():
+    """What the clean part taught is gone after twenty times as much noise; shuffled keeps it."""
+    room = Room(tiny(n_train=900, n_test=300))
+    forgotten, kept = (
+        post.run(order(name, images=800, alpha=20), room) for name in ("clean_first", "shuffled")
+    )
+    assert kept.metrics["test_accuracy"] > forgotten.metrics["test_accuracy"] + 0.2
+    assert forgotten.metrics["best_test_accuracy"] > forgotten.metrics["test_accuracy"] + 0.2
+
+
+def test_what_a_rule_could_watch_is_recorded_at_every_evaluation(data, monkeypatch):
+    """Clean and noisy, raw and averaged, and the test set; the validation noise is its own and equals no training noise."""
+    shares = []
+    inner = post.label_shares
+    monkeypatch.setattr(post, "label_shares", lambda *a: shares.append((a, inner(*a))) or shares[-1][1])
+    result = post.run(watching(), Room(data))
+    names = {"accuracy", "loss", "noisy_accuracy", "noisy_loss", "test_accuracy"}
+    assert set(result.series) == {"train_loss"} | names | {f"{name}_ema" for name in names}
+    assert {len(values) for values in result.series.values()} == {5}
+    assert result.metrics["test_accuracy"] == result.series["test_accuracy"][-1]
+    assert result.metrics["passes"] == pytest.approx(40 * 32 / 1920)
+    (own, clean), (noisy, mixed) = shares
+    held_out = data.train.labels[len(data.train) - VALIDATION :]
+    assert torch.equal(own[0], held_out) and torch.equal(noisy[0], held_out)
+    assert torch.equal(clean, torch.nn.functional.one_hot(held_out, 10).float())
+    assert noisy[1].shape == (VALIDATION, 5) and torch.allclose(mixed.sum(1), torch.ones(VALIDATION))
+
+
+def test_the_watching_changes_nothing(data):
+    """With other validation noise or another decay of the average the training is the same; so it is on wrong test labels."""
+    whole = post.run(watching(), Room(data))
+    for config, sets in (
+        (watching(ema=0.5), data),
+        (watching(), dataclasses.replace(data, test=scrambled(data.test))),
+    ):
+        other = post.run(config, Room(sets))
+        for name in ("train_loss", "accuracy", "loss", "noisy_accuracy"):
+            assert whole.series[name] == other.series[name]
+
+
+def test_rates_see_the_same_number_of_examples_at_each_batch_size(data, fits, monkeypatch):
+    steps = []
+    inner = post.fit
+    monkeypatch.setattr(post, "fit", lambda *a, **k: steps.append(k["max_steps"]) or inner(*a, **k))
+    results = [post.run(rates(batch_size=size), Room(data)) for size in (16, 96)]
+    assert steps == [60, 10] and [result.metrics["steps"] for result in results] == steps
+    for result in results:
+        for prefix in ("", "ema_"):
+            score = result.arrays[f"{prefix}best_val_accuracy"]
+            assert result.metrics[f"{prefix}lr"] == (0.1, 0.5)[int(score.argmax())]
+            assert result.metrics[f"{prefix}val_accuracy"] == score.max()
+            tested = result.arrays[f"{prefix}test_accuracy"][int(score.argmax())]
+            assert result.metrics[f"{prefix}test_accuracy"] == tested
+
+
+def test_a_diverged_rate_is_not_chosen(data):
+    result = post.run(rates(lrs=(0.5, 1e38)), Room(data))
+    assert result.arrays["diverged"].tolist() == [False, True] and result.outcome == "done"
+    assert result.metrics["lr"] == result.metrics["ema_lr"] == 0.5
+    gone = post.run(rates(lrs=(1e38,)), Room(data))
+    assert gone.outcome == "diverged" and dict(gone.metrics) == {"steps": 30}
+
+
 # --- rates that diverge --------------------------------------------------------------------------------------------
 
 
@@ -490,8 +764,12 @@ class Mortal(FileCheckpoint):
         (mistake("shifted", network="perceptron"), 3),
         (mistake("carried"), 9),
         (mistake("as_posted", network="mlp4", max_steps=48), 18),
+        (convolution(), 6),
+        (order(), 6),
+        (watching(), 5),
+        (rates(), 3),
     ],
-    ids=["noise_curve", "shifted", "carried", "as_posted"],
+    ids=["noise_curve", "shifted", "carried", "as_posted", "conv4", "order", "stopping", "learning_rates"],
 )
 def test_killed_after_every_save_is_uninterrupted_bit_for_bit(data, tmp_path, config, saves):
     """With a new process's slot each time, between the evaluations of a network and between the networks of a chain."""

@@ -12,7 +12,17 @@ torch = pytest.importorskip("torch")
 from scipy import stats  # noqa: E402
 from torch import nn  # noqa: E402
 
-from lib.methods.label_noise import NoisyLabels, shifted_labels, soft_target, uniform_labels  # noqa: E402
+from lib.methods.label_noise import (  # noqa: E402
+    ORDERS,
+    NoisyLabels,
+    against_shares,
+    label_shares,
+    pair_order,
+    shifted_labels,
+    soft_target,
+    uniform_labels,
+)
+from lib.methods.noise_ceiling import noisy_accuracy  # noqa: E402
 from lib.nets import StackedMLP, mlp  # noqa: E402
 
 N, ALPHA, CLASSES = 20_000, 10, 10
@@ -208,3 +218,80 @@ def test_a_stack_takes_the_soft_target_too(generator):
 def test_soft_targets_closed_form():
     found = soft_target(torch.tensor([2]), 3, torch.full((4,), 0.25))
     assert found[0].tolist() == pytest.approx([3 / 16, 3 / 16, 7 / 16, 3 / 16])
+
+
+# --- the order of the pairs ----------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(ORDERS), st.integers(1, 30), st.integers(0, 6), st.integers(0, 99))
+def test_an_order_goes_through_every_pair_once(order, n, alpha, seed):
+    found = pair_order(order, n, alpha, torch.Generator().manual_seed(seed))
+    assert torch.equal(found.sort().values, torch.arange(n * (alpha + 1)))
+    clean = found % (alpha + 1) == 0
+    if order == "clean_first":
+        assert clean[:n].all()
+    elif order == "noisy_first":
+        assert clean[n * alpha :].all()
+    elif order == "adjacent":
+        images = (found // (alpha + 1)).view(n, alpha + 1)
+        assert (images == images[:, :1]).all()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_parts_of_an_order_are_shuffled_by_the_generator(order, generator):
+    """Another seed, another order of the images, in each part; the same seed, the same."""
+    one, other = (pair_order(order, 50, 3, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.equal(one[:50], other[:50]) and not torch.equal(one[-150:], other[-150:])
+    assert torch.equal(one, pair_order(order, 50, 3, torch.Generator().manual_seed(0)))
+    images = one // 4
+    assert abs(np.corrcoef(np.arange(200), images.numpy())[0, 1]) < 0.5
+    assert not torch.equal(images.unique_consecutive(), torch.arange(50))
+
+
+def test_orders_that_do_not_exist(generator):
+    with pytest.raises(Exception, match="sorted"):  # the checker of annotations, where it is on, is first
+        pair_order("sorted", 3, 1, generator)
+    with pytest.raises(ValueError, match="alpha is -1"):
+        pair_order("shuffled", 3, -1, generator)
+
+
+# --- measuring on noisy labels -------------------------------------------------------------------------------------
+
+
+def test_shares_are_the_soft_target_on_average(labels, table):
+    shares = label_shares(labels, table, CLASSES)
+    assert torch.allclose(shares.sum(1), torch.ones(N))
+    for k in range(CLASSES):
+        target = soft_target(torch.tensor([k]), ALPHA, torch.full((CLASSES,), 0.1))[0]
+        assert torch.allclose(shares[labels == k].mean(0), target, atol=0.01)
+
+
+def test_shares_without_noise_are_the_labels(labels):
+    shares = label_shares(labels, torch.zeros(N, 0, dtype=torch.uint8), CLASSES)
+    assert torch.equal(shares, nn.functional.one_hot(labels, CLASSES).float())
+
+
+def test_against_shares_is_the_mean_over_all_pairs(generator):
+    """Accuracy and cross-entropy as one would compute them pair by pair."""
+    n, alpha, members = 40, 7, 3
+    labels = torch.randint(CLASSES, (n,), generator=generator)
+    noise = uniform_labels(n, alpha, CLASSES, generator)
+    logits = torch.randn(members, n, CLASSES, generator=generator)
+    accuracy, loss = against_shares(logits, label_shares(labels, noise, CLASSES))
+    image, label = NoisyLabels(labels, noise).take(torch.arange(n * (alpha + 1)))
+    for member in range(members):
+        answers = logits[member, image]
+        assert accuracy[member].item() == pytest.approx((answers.argmax(1) == label).float().mean().item())
+        assert loss[member].item() == pytest.approx(nn.functional.cross_entropy(answers, label).item(), 1e-5)
+
+
+@pytest.mark.parametrize("right", [0.1, 0.6, 1.0])
+def test_noisy_accuracy_is_what_a_learner_of_known_accuracy_gets(labels, table, right):
+    """(a + α / 10) / (1 + α): answers that are right with probability a, against all labels."""
+    draw = torch.Generator().manual_seed(5)
+    correct = torch.rand(N, generator=draw) < right
+    answers = torch.where(correct, labels, (labels + torch.randint(1, 10, (N,), generator=draw)) % 10)
+    logits = nn.functional.one_hot(answers, CLASSES).float()[None]
+    found, _ = against_shares(logits, label_shares(labels, table, CLASSES))
+    expected = noisy_accuracy(correct.double().mean().item(), ALPHA)
+    assert found.item() == pytest.approx(expected, abs=4 * (0.1 / (N * (ALPHA + 1))) ** 0.5)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.methods.noise_ceiling import ceiling, thresholds
+from lib.methods.noise_ceiling import ceiling, noisy_accuracy, thresholds
 
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -99,3 +99,17 @@ def test_reading_it_needs_no_torch():
     """Notebooks draw the ceiling where torch is not installed."""
     code = "import sys; import lib.methods.noise_ceiling; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_noisy_accuracy_in_the_limits():
+    """Without noise it is the accuracy; guessing stays guessing; it rises with accuracy by 1 / (1 + α)."""
+    assert noisy_accuracy(0.7, 0) == 0.7
+    assert noisy_accuracy(0.1, 50) == pytest.approx(0.1)
+    assert noisy_accuracy(0.25, 7, n_classes=4) == pytest.approx(0.25)
+    assert noisy_accuracy(0.9, 50) - noisy_accuracy(0.4, 50) == pytest.approx(0.5 / 51)
+
+
+@pytest.mark.parametrize(("alpha", "n_classes"), [(-1, 10), (5, 1)])
+def test_noisy_accuracy_of_nothing(alpha, n_classes):
+    with pytest.raises(ValueError, match=f"alpha is {alpha} and n_classes is {n_classes}"):
+        noisy_accuracy(0.5, alpha, n_classes)

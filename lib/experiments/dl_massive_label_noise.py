@@ -1006,8 +1006,10 @@ def rates_at_batch_size(config: LearningRates, context: Context) -> Result:
         ("", found.best_value, found.best),
         ("ema_", found.average_value, found.averages),
     ):
-        score = np.array(values)
-        tested = _test(stack, states, sets).accuracy.numpy()
+        # A diverged network's average has no finite weights either, but still answers something.
+        lost = np.array(found.diverged)
+        score = np.where(lost, math.nan, np.array(values))
+        tested = np.where(lost, math.nan, _test(stack, states, sets).accuracy.numpy())
         arrays |= {f"{prefix}best_val_accuracy": score, f"{prefix}test_accuracy": tested}
         if not np.isnan(score).all():
             chosen = int(np.nanargmax(score))

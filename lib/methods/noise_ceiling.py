@@ -62,7 +62,9 @@ def ceiling(
     return float(test[kept].sum() / test.sum())
 
 
-def noisy_accuracy(accuracy: float, alpha: int | float, n_classes: int = 10) -> float:
+def noisy_accuracy(
+    accuracy: float | NDArray[np.float64], alpha: int | float, n_classes: int = 10
+) -> float | NDArray[np.float64]:
     """What a true accuracy becomes, on average, on images whose α + 1 labels have uniform noise: (a + α / K) / (1 + α).
 
     One label in α + 1 is the image's own, and a learner agrees with it as often as it is right; with the others it
