@@ -222,6 +222,24 @@ SOURCES: tuple[Source, ...] = (
         origin="huggingface.co/datasets/sapientinc/sudoku-extreme",
         size_mb=80,
     ),
+    Source(
+        name="air_quality",
+        title="Air quality",
+        kind="table",
+        read="lib.data.tables:read_air_quality",
+        check="lib.data.tables:check_air_quality",
+        paths=("air_quality.csv",),
+        origin="air_quality.csv of the engression authors' repository, github.com/xwshen51/engression "
+        "(UCI Air Quality)",
+        size_mb=0.5,
+    ),
+    Source(
+        name="diabetes",
+        title="scikit-learn diabetes",
+        kind="table",
+        read="lib.data.tables:read_diabetes",
+        origin="sklearn.datasets.load_diabetes",
+    ),
 )
 
 
