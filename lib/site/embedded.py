@@ -23,7 +23,7 @@ from lib.core import InputError
 from lib.site import theme
 from lib.site.execute import tree_hash
 from lib.site.listing import listing, listings, rss, sitemap, with_listing
-from lib.site.pandoc import executable
+from lib.site.pandoc import curly, executable
 from lib.site.place import Built, Files, Links, base, picture, post_links, size_of, url_of, when
 from lib.site.render import Rendered, render
 from lib.site.settings import Site
@@ -204,8 +204,8 @@ def _page(item: Built, site: Site, posts: list[Built], files: Files) -> str:
     values: dict[str, Any] = {
         "title": item.title,
         "head_title": item.title if item.title == site.title else f"{item.title} – {site.title}",
-        "subtitle": str(meta.get("subtitle", "")),
-        "description": described or str(meta.get("subtitle", "")),
+        "subtitle": curly(str(meta.get("subtitle", ""))),
+        "description": curly(described or str(meta.get("subtitle", ""))),
         "lang": str(meta.get("lang", "en")),
         "categories": list(meta.get("categories") or []),
         "is_post": item.is_post,

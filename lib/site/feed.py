@@ -111,6 +111,13 @@ def absolute(html: str, url: str) -> str:
         "//*[contains(concat(' ', @class, ' '), ' dark-content ')] | //script | //style | //button"
     ):
         element.drop_tree()
+    for element in root.xpath("//iframe | //object | //embed | //form"):
+        element.drop_tree()
+    for element in root.iter(lxml.etree.Element):
+        # What a notebook displayed may act in its page, and is text elsewhere.
+        for name, value in list(element.attrib.items()):
+            if name.startswith("on") or value.strip().lower().startswith("javascript:"):
+                del element.attrib[name]
     for element in root.xpath("//a[@class='anchor'] | //a[@aria-hidden='true']"):
         element.drop_tree()
     for element in root.xpath("//a[@class='lightbox']"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.core import InputError
-from lib.site import feed, theme
+from lib.site import feed, pandoc, theme
 from lib.site.images import TYPES
 from lib.site.place import Built, Files, base, first_picture, picture, size_of, url_of, when
 from lib.site.settings import Site
@@ -53,8 +53,10 @@ def listing(item: Built, spec: dict[str, Any], site: Site, posts: list[Built], f
                 href=root + post.output,
                 date_text=theme.day(when(post)),
                 iso_day=str(when(post).date()),
-                description=" ".join(
-                    str(post.page.meta.get("description") or post.page.meta.get("subtitle") or "").split()
+                description=pandoc.curly(
+                    " ".join(
+                        str(post.page.meta.get("description") or post.page.meta.get("subtitle") or "").split()
+                    )
                 ),
                 categories=tuple(post.page.meta.get("categories") or ()),
                 reading_time=theme.reading_time(post.fragment.words),

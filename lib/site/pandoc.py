@@ -130,6 +130,12 @@ def text(string: str) -> Node:
     return {"t": "Str", "c": string}
 
 
+def curly(text: str) -> str:
+    """A plain text with the quotation marks and apostrophes that pandoc would give it in prose."""
+    text = re.sub(r"(?:(?<=[\s(\[–—])|^)\"", "“", text).replace('"', "”")
+    return re.sub(r"(?:(?<=[\s(\[–—“])|^)'(?=\S)", "‘", text).replace("'", "’")
+
+
 def string(value: Any) -> str:
     """The text of a tree, as a reader would read it aloud; notes are left out."""
     out: list[str] = []

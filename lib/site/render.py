@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lib.site.cells import fill, table_html
 from lib.site.compose import CELL, Composed, compose
 from lib.site.crossref import number, resolve
 from lib.site.floats import is_float, lower, markdown_image, picture, recognise
-from lib.site.pandoc import Node, div, inline, raw
+from lib.site.pandoc import Node, curly, div, inline, raw
 from lib.site.settings import Site
 from lib.site.source import Page
 from lib.site.state import Heading, State
@@ -209,6 +210,8 @@ LINE = re.compile(
     re.M,
 )
 UNCOLOURED = re.compile(r'<span class="(?:op|va|pp|ex|ot|wa|in|re)">([^<]*)</span>')
+ANNOTATION = re.compile(r"<semantics>(.*?)<annotation[^>]*>.*?</annotation></semantics>", re.S)
+SUMMARY = re.compile(r"<summary>([^<]*)</summary>")
 VOID = re.compile(r"(<(?:img|br|hr|col|input)\b[^<>]*?)\s*/>")
 FOOTNOTES = re.compile(r'<section id="footnotes".*?</section>\s*', re.S)
 
@@ -223,6 +226,11 @@ def _finish(html: str) -> str:
     )
     # A span and an empty link around every line, and spans of a kind that has no colour, are a third of a page's weight.
     html = CODE.sub(lambda found: UNCOLOURED.sub(r"\1", LINE.sub(r"\1", found.group())), html)
+    # HTML knows what <math> is, and nothing here asks for the TeX behind it.
+    html = ANNOTATION.sub(r"\1", html).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    html = SUMMARY.sub(
+        lambda found: f"<summary>{escape(curly(unescape(found.group(1))), quote=False)}</summary>", html
+    )
     notes = FOOTNOTES.search(html)
     appendix = ""
     if notes:
