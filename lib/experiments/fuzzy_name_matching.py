@@ -29,6 +29,7 @@ from lib.methods.linkage import (
     Feature,
     Linker,
     PairClassifier,
+    Remembered,
     Table,
     argmax,
     assignment,
@@ -93,9 +94,13 @@ class Grid(Setting, experiment="grid"):
 
 
 class Matching(Setting, experiment="matching"):
-    """One model with each decision: `levenshtein` (the original's ratio itself) or a classifier on some features."""
+    """One model with each decision: `levenshtein` (the original's ratio itself) or a classifier on some features.
+
+    steps: of the n-gram encoder's training, where there is one.
+    """
 
     model: Model
+    steps: int
 
 
 class Order(Setting, experiment="order"):
@@ -127,8 +132,10 @@ class SideBySide(Setting, experiment="side_by_side"):
 
     arm: ours with argmax (`recipe`), with the assignment (also at a threshold chosen by cross-validation: `tuned`), with
     `mutual_best`; with richer features and the assignment (`rich`, `ngrams`); or a peer. fields: `two` (name and suburb or
-    department) or `five`.
+    department) or `five`. steps: of the n-gram encoder's training, where there is one.
     """
+
+    steps: int
 
     arm: Literal[
         "recipe",
@@ -175,7 +182,8 @@ class _Plan:
     batch: int
     beside: int
     costs: tuple[tuple[int, int], ...]
-    peers: tuple[tuple[Peer, str, int], ...]
+    peers: tuple[tuple[Peer, Any, int], ...]
+    steps: int
 
 
 _SMOKE = _Plan(
@@ -190,6 +198,7 @@ _SMOKE = _Plan(
     beside=120,
     costs=((100, 2),),
     peers=(),
+    steps=10,
 )
 _LAPTOP = _Plan(
     n=1000,
@@ -208,6 +217,7 @@ _LAPTOP = _Plan(
         *(("splink", fields, 5000) for fields in ("two", "five")),
         ("dedupe", "five", 1000),
     ),
+    steps=400,
 )
 _FULL = _Plan(
     **{
@@ -234,21 +244,30 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
         for model in ("levenshtein", "recipe", "rich", "ngrams", "everything"):
             if level == noise or model in ("levenshtein", "recipe"):
                 for seed in seeds:
-                    yield Matching(**world, noise=level, model=model, seed=seed)
+                    yield Matching(
+                        **world,
+                        noise=level,
+                        model=model,
+                        steps=plan.steps if model in LEARNED else 0,
+                        seed=seed,
+                    )
     for seed in seeds:
         yield Order(**usual, orders=plan.orders, thresholds=(0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), seed=seed)
     for model, strategies in (("recipe", STRATEGIES), ("rich", STRATEGIES[:2])):
         for strategy in strategies:
             for hard in (False, True):
                 for seed in seeds:
-                    budget = {"start": plan.start, "batch": plan.batch}
-                    yield Active(**usual, **budget, strategy=strategy, hard=hard, model=model, seed=seed)
+                    budget: dict[str, Any] = {"start": plan.start, "batch": plan.batch, "model": model}
+                    yield Active(**usual, **budget, strategy=strategy, hard=hard, seed=seed)
     records: dict[str, Any] = {
         "data": beside,
         "noise": 0.0 if beside == "febrl4" else noise,
         "labels": plan.labels,
     }
-    for fields in ("two", "five") if beside == "febrl4" else ("two",):
+    records["steps"] = 0
+    arms: tuple[Any, ...] = ("generate", "link")
+    both: tuple[Any, ...] = ("two", "five")
+    for fields in both if beside == "febrl4" else both[:1]:
         for arm in (
             "recipe",
             "assignment",
@@ -257,7 +276,8 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
             *(("rich", "ngrams") if fields == "two" else ()),
         ):
             for seed in seeds:
-                yield SideBySide(**records, n=plan.beside, arm=arm, fields=fields, seed=seed)
+                steps = {"steps": plan.steps} if arm in LEARNED else {}
+                yield SideBySide(**records | steps, n=plan.beside, arm=arm, fields=fields, seed=seed)
     for peer, fields, n in plan.peers:
         for seed in range(PEER_SEEDS):
             yield SideBySide(**records, n=n, arm=peer, fields=fields, seed=seed)
@@ -265,11 +285,13 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
         for seed in range(PEER_SEEDS):  # the subset that dedupe is run on
             yield SideBySide(**records, n=1000, arm="assignment", fields="five", seed=seed)
     for n, count in plan.costs:
-        for arm in ("generate", "link"):
+        for arm in arms:
             for seed in range(count):
                 yield Cost(data="names", n=n, noise=noise, labels=plan.labels, arm=arm, seed=seed)
 
 
+LEARNED = ("ngrams", "everything")
+"""Models that train an encoder."""
 STRATEGIES: tuple[Strategy, ...] = ("random", "uncertainty", "margin", "disagreement")
 
 
@@ -364,16 +386,17 @@ def features(config: Setting, model: str, fields: str = "two") -> tuple[Feature,
     return tuple(Feature(*pair) for pair in (*chosen, *((field, "token_sort_ratio") for field in more)))
 
 
-def comparison(config: Setting, found: World, model: str, fields: str = "two") -> Comparison:
+def comparison(config: Setting, found: World, model: str, fields: str = "two", steps: int = 0) -> Comparison:
     """The comparison of a model; the n-gram models are trained here, on the names of both lists and nothing else."""
     encoded = []
     if model in ("ngrams", "everything"):
         from lib.methods.linkage.ngrams import NgramEncoder
 
         names = [[cell[0] if cell else "" for cell in table["name"]] for table in (found.left, found.right)]
-        encoder = NgramEncoder.train([*names[0], *names[1]], _rng(config, "ngrams"))
+        encoder = NgramEncoder.train([*names[0], *names[1]], _rng(config, "ngrams"), steps=steps)
         encoded = [(encoder.vectors(names[0]), encoder.vectors(names[1]))]
-    return Comparison(found.left, found.right, features(config, model, fields), encoded)
+    compared = Comparison(found.left, found.right, features(config, model, fields), encoded)
+    return Remembered(compared) if len(found.left) <= 3000 else compared
 
 
 def trained(compared: Comparison, pairs: np.ndarray, is_match: np.ndarray) -> PairClassifier:
@@ -505,12 +528,13 @@ def matching(config: Matching, context: Context) -> Result:
         compared = Comparison(found.left, found.right, [Feature("name", "levenshtein")])
         pairs, settled = by_ratio(compared, 0.55), OLD_THRESHOLD
     else:
-        compared = comparison(config, found, config.model)
+        compared = comparison(config, found, config.model, steps=config.steps)
         drawn = training_pairs(found.matches(found.labelled), len(found.right), K, _rng(config, "negatives"))
         classifier = trained(compared, *drawn)
         pairs, settled = probable(compared, classifier, FLOOR), THRESHOLD
     metrics: dict[str, float] = {}
-    arrays: dict[str, np.ndarray] = {"sweep": np.full((len(DECISIONS), len(SWEEP), len(METRICS)), np.nan)}
+    shape = len(DECISIONS), len(SWEEP), len(METRICS)
+    arrays: dict[str, np.ndarray] = {"sweep": np.full(shape, np.nan)}
     for d, decision in enumerate(DECISIONS):
         links = decide(decision, pairs, settled)
         metrics |= {f"{decision}_{name}": value for name, value in found.score(links, found.test).items()}
@@ -758,7 +782,7 @@ def side_by_side(config: SideBySide, context: Context) -> Result:
         links = argmax(pairs, THRESHOLD)
     else:
         model = config.arm if config.arm in ("rich", "ngrams") else "recipe"
-        compared = comparison(config, found, model, config.fields)
+        compared = comparison(config, found, model, config.fields, config.steps)
         drawn = training_pairs(found.matches(found.labelled), len(found.right), K, _rng(config, "negatives"))
         tuned = config.arm == "tuned"
         pairs = probable(compared, trained(compared, *drawn), FLOOR if tuned else _logit(THRESHOLD))
@@ -836,8 +860,7 @@ def _recordlinkage_ecm(config: SideBySide, found: World) -> tuple[Candidates, in
 
 
 def _splink(config: SideBySide, found: World) -> tuple[Candidates, int]:
-    """splink, unsupervised: u by random sampling, m by expectation-maximisation, in DuckDB on one thread."""
-    import duckdb
+    """splink, unsupervised: u from all pairs, m by expectation-maximisation, in DuckDB."""
     import splink
     import splink.comparison_library as cl
 
@@ -845,16 +868,18 @@ def _splink(config: SideBySide, found: World) -> tuple[Candidates, int]:
     for frame in (left, right):
         frame.insert(0, "unique_id", np.arange(len(frame)))
     others = [name for name in found.left.columns if name not in ("name", "given", "surname")]
-    compared = [cl.JaroWinklerAtThresholds(name, [0.92, 0.8]) for name in ("given", "surname", *others)]
-    rules = [splink.block_on(name) for name in ("given", "surname", *others)]
+    compared: list[Any] = [
+        cl.JaroWinklerAtThresholds(name, [0.92, 0.8]) for name in ("given", "surname", *others)
+    ]
+    rules: list[Any] = [splink.block_on(name) for name in ("given", "surname", *others)]
     settings = splink.SettingsCreator(
         link_type="link_only", comparisons=compared, blocking_rules_to_generate_predictions=rules
     )
-    database = splink.DuckDBAPI(duckdb.connect(config={"threads": 1}))
+    database = splink.DuckDBAPI()
     linker = splink.Linker([database.register(left), database.register(right)], settings, log_level=30)
     certain = splink.block_on(*("given", "surname", *others))
     linker.training.estimate_probability_two_random_records_match([certain], recall=0.5)
-    linker.training.estimate_u_using_random_sampling(max_pairs=1e7, seed=config.seed)
+    linker.training.estimate_u_using_random_sampling(max_pairs=1e8)  # more than there are: no sampling
     for name in ("surname", "suburb"):
         linker.training.estimate_parameters_using_expectation_maximisation(splink.block_on(name))
     table = linker.inference.predict(threshold_match_probability=0.01).as_pandas_dataframe()
@@ -882,7 +907,7 @@ def _dedupe(config: SideBySide, found: World) -> tuple[Candidates, int]:
         found.matches(found.labelled), len(found.right), 1, _rng(config, "negatives")
     )
     rows = [(left_rows[f"l{i}"], right_rows[f"r{j}"]) for i, j in drawn]
-    marked: dict[str, list] = {"match": [], "distinct": []}
+    marked: Any = {"match": [], "distinct": []}
     for row, same in zip(rows, is_match, strict=True):
         marked["match" if same else "distinct"].append(row)
     linker.mark_pairs(marked)

@@ -17,7 +17,7 @@ resolution, Science Advances 8; the decisions are the original post's and its wi
 
 from lib.methods.linkage.blocks import candidates, keys
 from lib.methods.linkage.classifier import PairClassifier, training_pairs
-from lib.methods.linkage.compare import SCORERS, Comparison, Feature, similarity
+from lib.methods.linkage.compare import SCORERS, Comparison, Feature, Remembered, similarity
 from lib.methods.linkage.decisions import (
     DECISIONS,
     Candidates,
@@ -43,6 +43,7 @@ __all__ = [
     "Feature",
     "Linker",
     "PairClassifier",
+    "Remembered",
     "Table",
     "argmax",
     "assignment",

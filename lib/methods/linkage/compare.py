@@ -220,6 +220,21 @@ class Comparison:
         return out
 
 
+class Remembered(Comparison):
+    """A comparison whose every similarity is computed once and kept: n × m bytes a feature, for tables of a few thousand."""
+
+    def __init__(self, compared: Comparison) -> None:
+        self.left, self.right = compared.left, compared.right
+        self.features, self.encoded = compared.features, compared.encoded
+        self.matrices = list(compared.block(0, len(self.left)))
+
+    def block(self, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "rows m"]]:
+        yield from (matrix[start:stop] for matrix in self.matrices)
+
+    def pairs(self, i: Integer[np.ndarray, " p"], j: Integer[np.ndarray, " p"]) -> UInt8[np.ndarray, "p f"]:
+        return np.column_stack([matrix[i, j] for matrix in self.matrices])
+
+
 def _listed(scorer: str, a: _Column, b: _Column, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cells by code, pair by pair; the best of their values. Pairs of cells that come again are compared once."""
     distinct, back = np.unique(left * len(b.cells) + right, return_inverse=True)
