@@ -346,6 +346,12 @@ def test_print(look: Callable[..., Any]) -> None:
     assert not page.locator("#quarto-header").is_visible()
     assert page.locator("#fig-curve .light-content img").is_visible()
     assert not page.locator("#fig-curve .dark-content img").is_visible()
+    assert not page.get_by_text("Draw the curve").is_visible(), "a fold that stays folded"
+    assert page.get_by_text("Shown at once").is_visible()
+    assert not page.locator("#fig-drag button").is_visible()
+    assert page.locator("#fig-drag svg").is_visible()
+    page.set_viewport_size({"width": 660, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 660
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

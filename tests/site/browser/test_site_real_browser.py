@@ -69,3 +69,27 @@ def test_axe_finds_nothing_serious(look_real: Callable[..., Any], path: str) -> 
             if item["impact"] in ("serious", "critical")
         ]
         assert serious == []
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_figures_that_move_do(look_real: Callable[..., Any], slug: str) -> None:
+    page = look_real(f"posts/{slug}/", width=360)
+    page.evaluate(OPEN)
+    for box in page.locator(".interactive").all():
+        slider, drawing = box.get_by_role("slider"), box.locator("svg")
+        slider.focus()
+        seen = set()
+        for key in ("Home", "End", "PageDown"):
+            page.keyboard.press(key)
+            assert slider.get_attribute("aria-valuetext")
+            seen.add(drawing.inner_html())
+        assert len(seen) >= 2, "the drawing stays as it is"
+        button = box.get_by_role("button", name="Play")
+        if button.count():
+            button.click()
+            box.get_by_role("button", name="Pause").click()
+        sizes = box.locator("svg text").evaluate_all(
+            "all => all.filter(e => e.getClientRects().length && e.textContent.trim())"
+            ".map(e => e.getBoundingClientRect().height)"
+        )
+        assert min(sizes) >= 9, "letters too small for a telephone"
