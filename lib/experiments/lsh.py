@@ -266,7 +266,7 @@ def _listed(
                 candidates=100,
                 queries=queries,
                 singles=queries // 4,
-                repeats=1 if small else 5,
+                repeats=1 if small else 3,
                 seed=seed,
                 **at,
             )
@@ -279,7 +279,7 @@ def _listed(
                 n=n,
                 queries=queries * 5 if not small else queries,
                 singles=queries // 2,
-                repeats=1 if small else 5,
+                repeats=1 if small else 3,
                 seed=seed,
                 **at,
             )

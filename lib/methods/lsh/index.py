@@ -394,7 +394,8 @@ class CosineLSH:
             "mean": self._mean,
         }
         settings = {name: getattr(self, name) for name in _SETTINGS}
-        metadata = {"format": FORMAT, "version": str(VERSION), "settings": json.dumps(settings)}
+        # one entry: the order of several is not the same each time
+        metadata = {"index": json.dumps({"format": FORMAT, "version": VERSION, "settings": settings})}
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
 
     @classmethod
@@ -403,9 +404,8 @@ class CosineLSH:
 
         Raises InputError for anything else: another format or version, a truncated file, arrays that do not fit.
         """
-        metadata, arrays = _read(content, name)
+        settings, arrays = _read(content, name)
         try:
-            settings = json.loads(metadata["settings"])
             index = cls(**{key: settings[key] for key in _SETTINGS})
             n, dimension = arrays["units"].shape
             words = -(-index.bits // WORD)
@@ -499,31 +499,35 @@ def _names(ids: Any) -> np.ndarray:
 
 def _grouped(codes: np.ndarray) -> dict[int, np.ndarray]:
     """Places by code."""
+    if not len(codes):
+        return {}
     order = np.argsort(codes, kind="stable")
     values, starts = np.unique(codes[order], return_index=True)
     return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _read(content: bytes, name: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and arrays of a safetensors file of our format and version."""
+def _read(content: bytes, name: str) -> tuple[Any, dict[str, np.ndarray]]:
+    """Settings and arrays of a safetensors file of our format and version."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length]) if 0 < length <= len(content) - 8 else None
-        metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    except ValueError:
-        metadata = None
-    if metadata is None:
-        raise InputError(f"{name} is no index of {FORMAT}: it is not whole safetensors")
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{name} is safetensors, but no index of {FORMAT}")
-    if metadata.get("version") != str(VERSION):
-        raise InputError(
-            f"{name} is an index of version {metadata.get('version')}; this code reads version {VERSION}"
-        )
+        if not isinstance(header, dict):
+            raise ValueError
+    except ValueError as error:
+        raise InputError(f"{name} is no index of {FORMAT}: it is not whole safetensors") from error
     try:
-        return metadata, load(content)
+        head = json.loads(header["__metadata__"]["index"])
+        if head["format"] != FORMAT:
+            raise KeyError("format")
+        version, settings = head["version"], head["settings"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{name} is safetensors, but no index of {FORMAT}") from error
+    if version != VERSION:
+        raise InputError(f"{name} is an index of version {version}; this code reads version {VERSION}")
+    try:
+        return settings, load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"{name} is truncated or damaged: {' '.join(str(error).split())}") from error

@@ -16,7 +16,7 @@ and Tian (2012), Super-bit locality-sensitive hashing, NeurIPS (orthogonal plane
 from __future__ import annotations
 
 import typing
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, UInt64
@@ -103,7 +103,7 @@ def by_code(sides: Bool[np.ndarray, "n bits"]) -> dict[tuple[bool, ...], list[in
     return out
 
 
-def unit(X: np.ndarray, what: str = "X") -> Float32[np.ndarray, "n dimension"]:
+def unit(X: Any, what: str = "X") -> Float32[np.ndarray, "n dimension"]:
     """The rows of a matrix, each divided by its length.
 
     Raises InputError for another number of dimensions, for entries that are no finite numbers, and for a row of zeros,
