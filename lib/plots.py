@@ -223,6 +223,44 @@ def save(
 # --- helpers ------------------------------------------------------------------------------------------------
 
 
+def seeds(
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str | None = None,
+    *,
+    order: Sequence[Any] | None = None,
+    labels: Mapping[Any, str] | None = None,
+    first: int = 0,
+    **line: Any,
+) -> pd.DataFrame:
+    """As `band`, but with a small dot for each seed instead of an interval: for few seeds, whose t interval fills the axes.
+
+    Returns what is drawn: hue (where given), x, mean, n.
+    """
+    import pandas as pd
+
+    for name in (x, y, *([hue] if hue else [])):
+        if name not in frame:
+            raise InputError(f"no column {name!r}; there are: {', '.join(map(str, frame.columns))}")
+    values: list[Any] = list(order) if order is not None else sorted(frame[hue].unique()) if hue else [None]
+    tables = []
+    for i, value in enumerate(values, first):
+        part = (frame if hue is None else frame[frame[hue] == value]).dropna(subset=[y])
+        if not len(part):
+            raise InputError(f"no row has {hue}={value!r} and a number in {y}")
+        table = part.groupby(x)[y].agg(mean="mean", n="count").reset_index()
+        colour = f"C{i % len(COLOURS['light'])}"
+        label = (labels or {}).get(value, None if value is None else str(value))
+        look = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": label} | line
+        ax.plot(table[x], table["mean"], **look)
+        ax.scatter(part[x], part[y], s=9, color=look["color"], alpha=0.55, linewidth=0)
+        tables.append(table if hue is None else table.assign(**{hue: value}))
+    out = pd.concat(tables, ignore_index=True)
+    return out[[*([hue] if hue else []), x, "mean", "n"]]
+
+
 def band(
     ax: Axes,
     frame: pd.DataFrame,

@@ -285,3 +285,29 @@ def test_what_is_no_replicate_is_refused() -> None:
         plots.band(axes(), frame(), "alpha", "acc", "net")
     with pytest.raises(InputError, match="no row has network='rnn'; there are: 'mlp', 'cnn'"):
         plots.band(axes(), frame(), "alpha", "acc", "network", order=["rnn"])
+
+
+# --- seeds --------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_dots_around_the_line_of_their_means() -> None:
+    data, ax = frame(), axes()
+    data.loc[(data.network == "cnn") & (data.alpha == 0) & (data.seed > 1), "acc"] = np.nan
+    table = plots.seeds(ax, data, "alpha", "acc", "network", labels={"mlp": "MLP"})
+    assert table[["network", "alpha", "n"]].values.tolist() == [
+        ["cnn", 0, 2],
+        ["cnn", 50, 4],
+        ["mlp", 0, 4],
+        ["mlp", 50, 4],
+    ]
+    assert table["mean"].to_list() == pytest.approx(data.groupby(["network", "alpha"]).acc.mean().to_list())
+    assert [item.get_label() for item in ax.lines] == ["cnn", "MLP"]
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [6, 8]
+    assert plots.seeds(axes(), data, "alpha", "acc", "network", order=["mlp"], first=3).n.tolist() == [4, 4]
+
+
+def test_seeds_of_what_is_not_there() -> None:
+    with pytest.raises(InputError, match="no column 'net'; there are: network, alpha, seed, acc"):
+        plots.seeds(axes(), frame(), "alpha", "acc", "net")
+    with pytest.raises(InputError, match="no row has network='rnn'"):
+        plots.seeds(axes(), frame(), "alpha", "acc", "network", order=["rnn"])

@@ -1,14 +1,23 @@
 """Deep Learning is Robust to Massive Label Noise: planted mistakes that its tests must notice."""
 
-NOISE, TRAINING, POST, NETS = (
+NOISE, TRAINING, POST, NETS, QUANTITIES, CEILING = (
     f"lib/{name}.py"
-    for name in ("methods/label_noise", "training", "experiments/dl_massive_label_noise", "nets")
+    for name in (
+        "methods/label_noise",
+        "training",
+        "experiments/dl_massive_label_noise",
+        "nets",
+        "quantities/dl_massive_label_noise",
+        "methods/noise_ceiling",
+    )
 )
 TESTS = {
     NOISE: "tests/test_label_noise.py",
     TRAINING: "tests/test_training.py",
     POST: "tests/test_experiments_dl_massive_label_noise.py",
     NETS: "tests/test_nets.py",
+    QUANTITIES: "tests/test_quantities_dl_massive_label_noise.py",
+    CEILING: "tests/test_label_noise.py",
 }
 
 MISTAKES = {
@@ -71,5 +80,65 @@ MISTAKES = {
         "delta.mul_(1 / batch)",
         "delta.mul_(1)",
         "test_gradients_are_autograds",
+    ),
+    "clean pairs that are not all first": (
+        NOISE,
+        "clean = shuffled(n) * copies",
+        "clean = shuffled(n) * copies + (alpha > 0)",
+        "test_an_order_goes_through_every_pair_once",
+    ),
+    "adjacent copies in the order of the images": (
+        NOISE,
+        "(shuffled(n)[:, None] * copies",
+        "(torch.arange(n, device=device)[:, None] * copies",
+        "test_parts_of_an_order_are_shuffled_by_the_generator",
+    ),
+    "an order that another seed's noise comes with": (
+        POST,
+        "pairs = NoisyLabels(sets.labels, _uniform(config, sets))\n    drawn",
+        "pairs = NoisyLabels(sets.labels, _uniform(config, sets, len(config.order)))\n    drawn",
+        "test_orders_share_weights_and_noise_and_report_the_last_weights",
+    ),
+    "noisy validation labels that are clean": (
+        POST,
+        'targets["noisy_"] = label_shares(sets.val_labels, noise, sets.n_classes)',
+        'targets["noisy_"] = own',
+        "test_what_a_rule_could_watch_is_recorded_at_every_evaluation",
+    ),
+    "batches for the same number of steps, not of examples": (
+        POST,
+        "steps = config.examples // config.batch_size",
+        "steps = config.examples // 32",
+        "test_rates_see_the_same_number_of_examples_at_each_batch_size",
+    ),
+    "the average of a diverged network chosen": (
+        POST,
+        "lost = np.array(found.diverged)",
+        "lost = np.zeros(len(config.lrs), dtype=bool)",
+        "test_a_diverged_rate_is_not_chosen",
+    ),
+    "passes of the first alpha for all": (
+        POST,
+        "pairs = len(context.data(config.data).train.labels) * (config.alpha + 1)",
+        "pairs = len(context.data(config.data).train.labels) * (config.through[0] + 1)",
+        "test_passes_are_steps_of_the_runs_own_alpha",
+    ),
+    "a rule that returns the weights where it stops": (
+        QUANTITIES,
+        "return place, max(best, 0)",
+        "return place, place",
+        "test_a_patient_rule_is_the_training_loops",
+    ),
+    "a fixed budget learnt from the seed itself": (
+        QUANTITIES,
+        "for other, curve in curves.items() if other != seed and",
+        "for other, curve in curves.items() if other == seed and",
+        "test_a_fixed_budget_is_learnt_from_the_other_seeds",
+    ),
+    "noisy accuracy without the lucky agreements": (
+        CEILING,
+        "return (accuracy + alpha / n_classes) / (1 + alpha)",
+        "return accuracy / (1 + alpha)",
+        "test_noisy_accuracy_is_what_a_learner_of_known_accuracy_gets",
     ),
 }
