@@ -764,7 +764,9 @@ def _pairs(config: PreOrPost, context: Context) -> tuple[Tensor, Tensor, Tensor,
         order = order.to(table.values.device)
         x = torch.stack([table.column(first) for first, _ in ordered], dim=1)[order]
         y = torch.stack([table.column(second) for _, second in ordered], dim=1)[order]
-    n, n_test = min(config.n, len(x) // 2), min(config.n_test, len(x) - len(x) // 2)
+    n, n_test = config.n, config.n_test
+    if not config.pairs:
+        n, n_test = min(n, len(x) // 2), min(n_test, len(x) - len(x) // 2)
     for part in (x, y):
         part -= part[:n].mean(dim=0)
         part /= part[:n].std(dim=0)
