@@ -8,6 +8,9 @@ A benchmark has `NAME`, `TITLE` and `run(*, repeats, threads)`, which measures b
 returns `rows`, one a case: `case`, `ours`, `peer`, `unit`, and the paired `ratio` (above 1: ours is faster) with its
 interval `low` to `high` over `n` repeats; and `notes`, what a reader has to know. The machine, the versions, the date and
 the commit are added here.
+
+Where there is no peer but a bar, a row has `value` in place of `ours`, `peer` and `ratio`, and may have `at_least` or
+`at_most`, the bar. `in_turn`, `paired` and `mean` make the numbers of rows from measurements.
 """
 
 from __future__ import annotations
@@ -16,17 +19,22 @@ import difflib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from lib.core import InputError, PostsError
 from lib.runs import context
 from lib.runs.files import write_whole
+from lib.stats import t_interval
 
 ROW = ("case", "ours", "peer", "unit", "ratio", "low", "high", "n")
+MEASURED = ("case", "value", "unit", "low", "high", "n")
 KEPT = ("title", "rows", "notes", "threads", "machine", "versions", "commit", "clean", "date")
 
 
@@ -58,7 +66,7 @@ def run(root: Path, name: str, repeats: int = 5, threads: int = 1) -> dict[str, 
     if not found.get("rows"):
         raise PostsError(f"benchmarks/{name}.py: run() returned no rows")
     for row in found["rows"]:
-        if missing := [key for key in ROW if key not in row]:
+        if missing := _missing(row):
             raise PostsError(f"benchmarks/{name}.py: a row has no {', '.join(missing)}: {row}")
     commit, clean = context.commit()
     result = {
@@ -84,9 +92,7 @@ def results(root: Path) -> list[Mapping[str, Any]]:
     for path in sorted(_place(root, "*").parent.glob("*.json")):
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
-            if not all(key in entry for key in KEPT) or not all(
-                key in row for row in entry["rows"] for key in ROW
-            ):
+            if not all(key in entry for key in KEPT) or any(map(_missing, entry["rows"])):
                 raise KeyError
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -94,6 +100,70 @@ def results(root: Path) -> list[Mapping[str, Any]]:
             ) from error
         found.append(entry)
     return found
+
+
+def in_turn(
+    ours: Callable[[], object], peer: Callable[[], object], repeats: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds by the clock and seconds of the processor, each (2, repeats) with ours first.
+
+    The sides take turns and swap who goes first, after one call of each that is not counted: another load on the machine
+    meets both.
+    """
+    sides = (ours, peer)
+    for warm_up in sides:
+        warm_up()
+    clock, processor = np.empty((2, repeats)), np.empty((2, repeats))
+    for repeat in range(repeats):
+        for side in (0, 1) if repeat % 2 == 0 else (1, 0):
+            started = time.perf_counter(), time.process_time()
+            sides[side]()
+            clock[side, repeat] = time.perf_counter() - started[0]
+            processor[side, repeat] = time.process_time() - started[1]
+    return clock, processor
+
+
+def paired(seconds: np.ndarray, scale: float = 1.0) -> dict[str, float]:
+    """`ours` and `peer`: medians times `scale`; `ratio`, `low`, `high`: the median of the paired ratios, 95 % bootstrap.
+
+    seconds: (2, repeats), ours first.
+    """
+    ours, peer = np.asarray(seconds)
+    ratios = peer / ours
+    draws = np.random.default_rng(0).integers(len(ratios), size=(10_000, len(ratios)))
+    low, high = np.quantile(np.median(ratios[draws], axis=1), [0.025, 0.975])
+    return {
+        "ours": scale * float(np.median(ours)),
+        "peer": scale * float(np.median(peer)),
+        "ratio": float(np.median(ratios)),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def mean(values: Sequence[float]) -> dict[str, Any]:
+    """`value`, `low`, `high`, `n` and `values`: the mean of one number a seed with Student's 95 % interval."""
+    found = t_interval(values)
+    return {
+        "value": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+        "values": [float(value) for value in values],
+    }
+
+
+def bar(row: Mapping[str, Any]) -> str:
+    """The bar of a row without a peer, in words; empty where it has none."""
+    for key, words in (("at_least", "at least"), ("at_most", "at most")):
+        if key in row:
+            return f"{words} {row[key]:.4g}"
+    return ""
+
+
+def _missing(row: Mapping[str, Any]) -> list[str]:
+    """What a row lacks."""
+    return [key for key in (MEASURED if "value" in row else ROW) if key not in row]
 
 
 def _place(root: Path, name: str) -> Path:

@@ -388,10 +388,21 @@ def bench(
     root = project.root()
     for name in benchmarks.chosen(root, names or ()):
         result = benchmarks.run(root, name, repeats=repeats)
-        table = Table("case", "ours", "peer", "unit", "ratio", title=result["title"], title_justify="left")
+        table = Table(
+            "case", "ours", "peer or bar", "unit", "ratio", title=result["title"], title_justify="left"
+        )
         for row in result["rows"]:
-            ratio = f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}"
-            table.add_row(row["case"], f"{row['ours']:.4g}", f"{row['peer']:.4g}", row["unit"], ratio)
+            interval = f"[{row['low']:.4g}, {row['high']:.4g}], n = {row['n']}"
+            if "value" in row:
+                cells = (f"{row['value']:.4g} {interval}", benchmarks.bar(row), row["unit"], "")
+            else:
+                cells = (
+                    f"{row['ours']:.4g}",
+                    f"{row['peer']:.4g}",
+                    row["unit"],
+                    f"{row['ratio']:.2f} {interval}",
+                )
+            table.add_row(row["case"], *cells)
         out.print(table)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lib import bench
@@ -60,6 +61,38 @@ def test_a_row_without_its_interval_is_refused_and_the_last_result_stays(project
     with pytest.raises(PostsError, match="no low"):
         bench.run(project, "race")
     assert bench.results(project) == [kept]
+
+
+def test_a_row_without_a_peer_has_a_bar(project: Path) -> None:
+    pytest.importorskip("torch")
+    row = {"case": "a", "unit": "%", **bench.mean([89.0, 90.0, 91.0]), "at_least": 89.5}
+    assert row["value"] == 90 and row["n"] == 3 and row["values"] == [89, 90, 91]
+    assert row["low"] == pytest.approx(90 - 4.303 / 3**0.5, abs=1e-3)
+    assert (
+        bench.bar(row) == "at least 89.5" and bench.bar({"at_most": 20}) == "at most 20" and not bench.bar({})
+    )
+    (project / "benchmarks" / "race.py").write_text(f"ROW = {row!r}\n{MODULE}")
+    assert bench.run(project, "race", repeats=3)["rows"] == [row]
+    assert len(bench.results(project)) == 1
+    del row["high"]
+    (project / "benchmarks" / "race.py").write_text(f"ROW = {row!r}\n{MODULE}")
+    with pytest.raises(PostsError, match="no high"):
+        bench.run(project, "race")
+
+
+def test_sides_take_turns() -> None:
+    """One call of each is not counted; then they swap who goes first."""
+    calls: list[str] = []
+    clock, processor = bench.in_turn(lambda: calls.append("ours"), lambda: calls.append("peer"), 3)
+    assert calls == ["ours", "peer", "ours", "peer", "peer", "ours", "ours", "peer"]
+    assert clock.shape == processor.shape == (2, 3) and (clock >= 0).all()
+
+
+def test_paired_ratios_are_of_the_same_turn() -> None:
+    """A load that slows both sides of a turn leaves its ratio alone."""
+    load = np.array([1.0, 5.0, 2.0, 3.0, 1.0])
+    found = bench.paired(np.stack([load, 4 * load]), scale=1e3)
+    assert found == {"ours": 2000, "peer": 8000, "ratio": 4, "low": 4, "high": 4}
 
 
 def test_what_is_not_installed_is_named(project: Path) -> None:

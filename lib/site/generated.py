@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,27 +152,26 @@ def drafts(root: Path) -> str:
 
 
 def benchmarks(root: Path) -> str:
-    """The paired comparisons that `posts bench` recorded: a table each, then notes, machine, versions and date."""
+    """What `posts bench` recorded: a table each of comparisons and of bars, then notes, machine, versions and date."""
     from lib.bench import results
-    from lib.claims import cell
 
     lines: list[str] = []
     for entry in results(root):
-        lines += [f"## {entry['title']}", "", "::: {.benchmark}", ""]
-        lines += ["| Case | Ours | Peer | Unit | Peer / ours (95 % interval) | n |"]
-        lines += ["|" + "|".join("-" * width for width in (20, 12, 12, 14, 28, 5)) + "|"]
-        for row in entry["rows"]:
-            ratio = f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-            cells = (
-                row["case"],
-                f"{row['ours']:.4g}",
-                f"{row['peer']:.4g}",
-                row["unit"],
-                ratio,
-                str(row["n"]),
-            )
-            lines.append("| " + " | ".join(map(cell, cells)) + " |")
-        lines += ["", ":::", ""]
+        lines += [f"## {entry['title']}", ""]
+        compared = [row for row in entry["rows"] if "value" not in row]
+        if compared:
+            lines += [
+                "::: {.benchmark}",
+                "",
+                "| Case | Ours | Peer | Unit | Peer / ours (95 % interval) | n |",
+            ]
+            lines += ["|" + "|".join("-" * width for width in (20, 12, 12, 14, 28, 5)) + "|"]
+            lines += [_compared(row) for row in compared] + ["", ":::", ""]
+        measured = [row for row in entry["rows"] if "value" in row]
+        if measured:
+            lines += ["::: {.benchmark}", "", "| Case | Measured (95 % interval) | Unit | Bar | n |"]
+            lines += ["|" + "|".join("-" * width for width in (28, 28, 14, 16, 5)) + "|"]
+            lines += [_measured(row) for row in measured] + ["", ":::", ""]
         notes = entry.get("notes") or []
         for note in [notes] if isinstance(notes, str) else notes:
             lines += [note, ""]
@@ -180,6 +180,24 @@ def benchmarks(root: Path) -> str:
         commit = entry["commit"][:10] + ("" if entry["clean"] else "+")
         lines += ["::: {.provenance}", f"{where}, commit {commit}", ":::", ""]
     return "\n".join(lines) if lines else "No comparison has been recorded yet.\n"
+
+
+def _compared(row: Mapping[str, Any]) -> str:
+    ratio = f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return _cells(row["case"], f"{row['ours']:.4g}", f"{row['peer']:.4g}", row["unit"], ratio, str(row["n"]))
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    from lib.bench import bar
+
+    value = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+    return _cells(row["case"], value, row["unit"], bar(row), str(row["n"]))
+
+
+def _cells(*texts: str) -> str:
+    from lib.claims import cell
+
+    return "| " + " | ".join(map(cell, texts)) + " |"
 
 
 def _name(verdict: str) -> str:
