@@ -15,7 +15,7 @@ Sources: the original post; peers as their documentation says (recordlinkage 0.1
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ from lib.methods.linkage import (
     shares,
     training_pairs,
 )
+from lib.methods.linkage.blocks import candidates as blocked
 from lib.methods.linkage.linker import scored_blocks
 
 POST = "fuzzy-name-matching"
@@ -58,7 +59,11 @@ DECISIONS = ("first", "argmax", "assignment", "mutual_best")
 SWEEP = (*np.arange(5, 100, 5) / 100, 0.97, 0.99)
 """Thresholds at which every decision is looked at, on the test set: for figures. None is chosen there."""
 
-Model = Literal["levenshtein", "recipe", "rich", "ngrams", "everything"]
+RATIOS = {"levenshtein": "levenshtein", "indel": "ratio", "sorted": "token_sort_ratio"}
+"""Models that are a similarity of the names itself, with nothing learned: the original's old formula, the Indel ratio (what
+'Levenshtein ratio' mostly means), and the Indel ratio of the names with their words sorted."""
+
+Model = Literal["levenshtein", "indel", "sorted", "recipe", "rich", "ngrams", "everything"]
 Strategy = Literal["random", "uncertainty", "margin", "disagreement"]
 Peer = Literal["recordlinkage logistic", "recordlinkage ECM", "splink", "dedupe"]
 PEERS: tuple[Peer, ...] = ("recordlinkage logistic", "recordlinkage ECM", "splink", "dedupe")
@@ -94,7 +99,7 @@ class Grid(Setting, experiment="grid"):
 
 
 class Matching(Setting, experiment="matching"):
-    """One model with each decision: `levenshtein` (the original's ratio itself) or a classifier on some features.
+    """One model with each decision: a similarity itself (`RATIOS`), or a classifier on some features.
 
     steps: of the n-gram encoder's training, where there is one.
     """
@@ -153,13 +158,17 @@ class SideBySide(Setting, experiment="side_by_side"):
 
 
 class Cost(Setting, experiment="cost"):
-    """What linking costs. arm: `generate` (make both sites and nothing else) or `link` (that, and link them). The costs of linking
-    are the difference of the two, read from the provenance: no time enters a result."""
+    """What linking costs.
 
-    arm: Literal["generate", "link"]
+    arm: `generate` (make both sites and nothing else), `blocks` (and list the pairs that share a key), or `link` (make them, learn,
+    and link). What linking costs is the difference between `link` and `generate`, read from the provenance: no time enters a
+    result.
+    """
+
+    arm: Literal["generate", "blocks", "link"]
 
 
-# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, from `posts budget`: filled in below each plan.
+# LEDGER
 def configs(profile: Profile) -> list[Config]:
     """The configs of a profile."""
     if profile == "smoke":
@@ -241,7 +250,7 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
         for seed in seeds:
             yield Grid(**usual, arm=arm, ks=plan.ks, thresholds=THRESHOLDS, folds=5, seed=seed)
     for level in plan.noises:
-        for model in ("levenshtein", "recipe", "rich", "ngrams", "everything"):
+        for model in MODELS:
             if level == noise or model in ("levenshtein", "recipe"):
                 for seed in seeds:
                     yield Matching(
@@ -265,7 +274,7 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
         "labels": plan.labels,
     }
     records["steps"] = 0
-    arms: tuple[Any, ...] = ("generate", "link")
+    arms: tuple[Any, ...] = ("generate", "blocks", "link")
     both: tuple[Any, ...] = ("two", "five")
     for fields in both if beside == "febrl4" else both[:1]:
         for arm in (
@@ -290,6 +299,7 @@ def _configs(plan: _Plan, beside: Literal["names", "febrl4"]) -> Iterable[Config
                 yield Cost(data="names", n=n, noise=noise, labels=plan.labels, arm=arm, seed=seed)
 
 
+MODELS: tuple[Model, ...] = (*("levenshtein", "indel", "sorted"), *("recipe", "rich", "ngrams", "everything"))
 LEARNED = ("ngrams", "everything")
 """Models that train an encoder."""
 STRATEGIES: tuple[Strategy, ...] = ("random", "uncertainty", "margin", "disagreement")
@@ -523,9 +533,9 @@ def matching(config: Matching, context: Context) -> Result:
     professor finds, and `pairs_right`, how many of those links are right; `one_found`, the same for one link a professor.
     """
     found = world(config, context)
-    ratio = config.model == "levenshtein"
+    ratio = config.model in RATIOS
     if ratio:
-        compared = Comparison(found.left, found.right, [Feature("name", "levenshtein")])
+        compared = Comparison(found.left, found.right, [Feature("name", RATIOS[config.model])])
         pairs, settled = by_ratio(compared, 0.55), OLD_THRESHOLD
     else:
         compared = comparison(config, found, config.model, steps=config.steps)
@@ -923,15 +933,29 @@ def _dedupe(config: SideBySide, found: World) -> tuple[Candidates, int]:
 
 @run.register
 def cost(config: Cost, context: Context) -> Result:
-    """metrics: profiles, pairs that were compared (all, or those that share a key), the share of true pairs among them, shares of
-    outcomes. Up to 10,000 a side all pairs are compared; beyond, by blocks. The decision is the assignment."""
-    found = world(config, context)
-    n, m = len(found.left), len(found.right)
-    size = {"left": n, "right": m}
+    """metrics: `left` and `right`, profiles; of `blocks` the number of `pairs` that share a key and the share `kept` of true pairs among
+    them; of `link` the shares of outcomes. Up to 10,000 a side all pairs are compared; beyond, those that share a key. The
+    decision is the assignment.
+    """
+    found = _square(world(config, context))
+    size = {"left": len(found.left), "right": len(found.right)}
     if config.arm == "generate":
         return Result(size)
+    if config.arm == "blocks":
+        pairs = kept = 0
+        for i, j in blocked(found.left["name"], found.right["name"]):
+            pairs += len(i)
+            kept += int(np.sum(found.left_person[i] == found.right_person[j]))
+        true = int(np.isin(found.right_person, found.left_person).sum())
+        return Result({**size, "pairs": pairs, "kept": kept / true})
     linker = Linker([Feature(*pair) for pair in RECIPE])
     linker.fit(found.left, found.right, found.matches(found.labelled), rng=_rng(config, "negatives"))
     links = linker.link(found.left, found.right)
-    scores = found.score(links, found.test)
-    return Result({**size, **scores})
+    return Result({**size, **found.score(links, found.test)})
+
+
+def _square(found: World) -> World:
+    """As many review profiles as professors: the first ones, whose order is random."""
+    n = len(found.left)
+    columns = {field: found.right[field][:n] for field in found.right.columns}
+    return replace(found, right=Table(columns, found.right.ids[:n]), right_person=found.right_person[:n])
