@@ -211,7 +211,7 @@ def test_norm_does_not_depend_on_running_statistics(net, stream):
 def test_norm_is_the_training_modes_forward(net, stream):
     train = copy.deepcopy(net).train()
     train.drop.eval()
-    assert torch.equal(adapt(net, "norm")(stream[0]), train(stream[0]).detach())
+    torch.testing.assert_close(adapt(net, "norm")(stream[0]), train(stream[0]).detach())
 
 
 # --- order, and the way back ---------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ class NotFinite(ValueError):
 class Adapted:
     """A copy of a model that adapts to what it is asked about.
 
-    model: the copy. episodic: whether every call begins by `reset`. Subclasses say in `_answer` what a call does, and in
-    `_memory` and `_remember` what else than weights and optimiser they carry from batch to batch.
+    model: the copy; on a CPU its convolutions are kept with channels last, which is faster and rounds differently.
+    episodic: whether every call begins by `reset`. Subclasses say in `_answer` what a call does, and in `_memory` and
+    `_remember` what else than weights and optimiser they carry from batch to batch.
     """
 
     def __init__(self, model: nn.Module, *, episodic: bool = False) -> None:
@@ -26,6 +27,12 @@ class Adapted:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.episodic = episodic
         self.optimizer: torch.optim.Optimizer | None = None
+        kinds = {type(module) for module in model.modules()}
+        on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+        # torch 2.13 crashes in the backward pass of a GroupNorm with channels last and a frozen layer below
+        self._channels_last = on_cpu and nn.Conv2d in kinds and nn.GroupNorm not in kinds
+        if self._channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _keep_start(self) -> None:
         """Remember weights, optimiser and memory as they are now: where `reset` leads."""
@@ -71,6 +78,8 @@ class Adapted:
             return self._logits(inputs)
 
     def _logits(self, inputs: Tensor) -> Tensor:
+        if self._channels_last and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.model(inputs)
         if not isinstance(logits, Tensor) or logits.ndim < 2:
             raise ValueError(f"the model answers {_described(logits)}; logits of batch × classes are wanted")
