@@ -109,7 +109,13 @@ def pad(
         raise ValueError(f"padding is {padding} with edge {edge!r}; 0 to {most} is wanted")
     if edge == "constant":
         return nn.functional.pad(images, (padding,) * 4, value=fill)
-    return nn.functional.pad(images, (padding,) * 4, mode=edge)
+    for dim in (-2, -1):
+        side = images.shape[dim]
+        places = torch.arange(-padding, side + padding, device=images.device)
+        if edge == "reflect":
+            places = (side - 1) - (places.abs() - (side - 1)).abs()
+        images = images.index_select(dim, places.clamp(0, side - 1))
+    return images
 
 
 def _places(count: int, padding: int, generator: torch.Generator) -> Int64[Tensor, "count 2"]:

@@ -114,3 +114,26 @@ def test_a_damaged_result_is_named(project: Path, content: str) -> None:
 
 def test_nothing_is_kept_yet(project: Path) -> None:
     assert bench.results(project) == []
+
+
+def test_the_page_has_a_table_of_comparisons_and_one_of_bars(project: Path) -> None:
+    from lib.site.generated import benchmarks
+
+    measured = {
+        "case": "right | %",
+        "unit": "%",
+        "value": 90.0,
+        "low": 89.0,
+        "high": 91.0,
+        "n": 3,
+        "at_least": 89.5,
+    }
+    folder = project / "benchmarks" / "results"
+    folder.mkdir()
+    entry = {"title": "A race", "rows": [ROW, measured], "notes": ["A note."], "threads": 1, "machine": "m"}
+    entry |= {"versions": {"torch": "2"}, "commit": "0123456789abc", "clean": True, "date": "2026-01-01"}
+    (folder / "race.json").write_text(json.dumps(entry))
+    page = benchmarks(project)
+    assert page.index("| a | 1 | 4 | ms | 4.0 [3.5, 4.5] | 5 |") < page.index("| Measured (95 % interval) |")
+    assert "| right \\| % | 90 [89, 91] | % | at least 89.5 | 3 |" in page
+    assert page.count("::: {.benchmark}") == 2 and "A note." in page
