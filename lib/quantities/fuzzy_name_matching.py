@@ -1,8 +1,8 @@
 """Fuzzy matching professors to their reviews: what its claims and figures are made of.
 
     post = open_post("fuzzy-name-matching")
-    gain(post, model="recipe", decision="argmax", over="levenshtein", over_decision="first")     # one number a seed
-    scorers()                                              # the table of name scores, from rapidfuzz's definitions
+    gain(post, model="recipe", decision="argmax", over="levenshtein", over_decision="first")   # one number a seed
+    scorers(post)                                          # the table of name scores
     original()                                             # what the original published
 
 All comparisons are paired by seed: a seed's sites, labels and test professors are the same for every model. Where two linkers
@@ -284,11 +284,34 @@ def _by_seed(values: dict[int, float], name: str) -> pd.Series:
 
 # --- for figures and tables: frames --------------------------------------------------------------------------------
 
-SCORED = (
-    *(("Juan Perez", "J. Perez"), ("Juan Pérez", "J. Perez"), ("Juan Perez", "Perez Juan")),
-    *(("Juan Perez", "Juan Perez Lopez"), ("María González", "Maria Glez"), ("Carlos Ramírez", "C. Ramirez")),
-)
-"""Pairs of names for the table of scores: the original's examples, an order swap, a missing word."""
+SCORERS = {
+    "summed": "1 − d/(|a|+|b|)",
+    "indel": "Indel ratio",
+    "sorted": "token_sort_ratio",
+    "sorted_default": "… default processor",
+    "sorted_folded": "… folded",
+    "set_folded": "token_set_ratio",
+    "partial_folded": "partial_ratio",
+    "winkler_folded": "Jaro-Winkler",
+}
+"""Scorers for readers, in the order of the table; from `… folded` on, of folded names."""
+
+
+def scorers(post: Post) -> pd.DataFrame:
+    """Scores of example pairs, as text: one row a pair, one column a scorer."""
+    rows = [
+        (
+            f"{record.config['left']} · {record.config['right']}",
+            *(f"{record.metrics[name]:.1f}" for name in SCORERS),
+        )
+        for record in post.runs("scores").records
+    ]
+    return pd.DataFrame(rows, columns=["Names", *SCORERS.values()])
+
+
+def score(post: Post, left: str, right: str, scorer: str) -> float:
+    """One score of one pair."""
+    return float(post.runs("scores").one(left=left, right=right).metrics[scorer])
 
 
 def cells(post: Post, arm: str = "corrected") -> pd.DataFrame:
