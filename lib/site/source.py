@@ -13,7 +13,7 @@ import datetime
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,25 @@ class Page:
         return f"{self.path}, cell {cell.number}" + (f" ({name})" if name else "")
 
     def cell_with(self, text: str) -> Cell | None:
-        """The first cell whose source or output has `text` in it."""
+        """The first cell that puts `text` on the page: as prose, as an option, as an output; else one with it in its code."""
         for cell in self.cells:
-            if text in cell.text or any(text in str(value) for value in cell.options.values()):
+            if (cell.kind != "code" and text in cell.text) or any(
+                text in str(value) for value in cell.options.values()
+            ):
                 return cell
         for cell in self.cells:
-            if any(text in json.dumps(output, ensure_ascii=False) for output in cell.outputs):
+            if any(text in part for output in cell.outputs for part in _strings(output)):
                 return cell
-        return None
+        return next((cell for cell in self.cells if text in cell.text), None)
+
+
+def _strings(output: dict[str, Any]) -> Iterator[str]:
+    """The texts of an output."""
+    for value in [output.get("text"), *(output.get("data") or {}).values()]:
+        if isinstance(value, list):
+            value = "".join(value)
+        if isinstance(value, str):
+            yield value
 
 
 def read(path: Path, root: Path, name: str | None = None) -> Page:

@@ -79,6 +79,13 @@ def test_the_cell_that_is_named_is_the_right_one(tmp_path: Path) -> None:
         render(tmp_path, markdown("Fine."), markdown("See @fig-none.", id="here"), markdown("Fine."))
 
 
+def test_the_cell_that_shows_something_is_named_before_one_that_has_it_in_its_code(tmp_path: Path) -> None:
+    first = code('say("$\\\\\\\\alpha$")', display(text_markdown="Fine: $\\alpha$."), id="fine")
+    second = code("claims()", display(text_markdown="Not fine: $\\\\alpha = 50$."), id="bad")
+    with pytest.raises(InputError, match=r"cell 3 \(bad\): the formula"):
+        render(tmp_path, first, second)
+
+
 def test_two_cells_with_one_label(tmp_path: Path) -> None:
     one = code("#| label: fig-x\n#| fig-alt: a\n1", picture(3, 2))
     with pytest.raises(InputError, match="cell 3: the label fig-x is already that of cell 2"):
