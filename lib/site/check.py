@@ -170,12 +170,18 @@ def _leaks(name: str, tree: lxml.html.HtmlElement) -> Iterator[Problem]:
 
 
 def _weight(name: str, tree: lxml.html.HtmlElement, folder: Path, path: Path) -> Iterator[Problem]:
-    """What a page weighs with its own sheets and scripts; Quarto's library, shared by all pages, is Quarto's affair."""
-    total = path.stat().st_size
-    for target in set(tree.xpath("//link[@rel='stylesheet' or @rel='preload']/@href | //script/@src")):
+    """What a page weighs with its own sheets, scripts and all fonts; Quarto's library, shared by all, is Quarto's affair."""
+    asked: set[Path] = set()
+    for target in tree.xpath("//link[@rel='stylesheet' or @rel='preload']/@href | //script/@src"):
         beside = folder / posixpath.normpath(posixpath.join(posixpath.dirname(name), urlsplit(target).path))
-        if not target.startswith("/") and "site_libs/" not in target and beside.is_file():
-            total += beside.stat().st_size
+        if target.startswith("/") or "site_libs/" in target or not beside.is_file():
+            continue
+        asked.add(beside)
+        if beside.suffix == ".css":
+            urls = re.findall(r"url\([\"']?([^\"')]+)", beside.read_text(encoding="utf-8"))
+            fonts = [beside.parent / url for url in urls if url.endswith(".woff2")]
+            asked |= {Path(posixpath.normpath(font)) for font in fonts if font.is_file()}
+    total = path.stat().st_size + sum(file.stat().st_size for file in asked)
     if total > WEIGHT:
         yield Problem(
             name, f"{total / 1000:.0f} kB without its figures; a page has at most {WEIGHT / 1000:.0f} kB"

@@ -209,11 +209,16 @@ LINE = re.compile(
     r'<span id="cb\d+-\d+"><a href="#cb\d+-\d+" aria-hidden="true" tabindex="-1"></a>(.*)</span>(?=</code></pre>|$)',
     re.M,
 )
-UNCOLOURED = re.compile(r'<span class="(?:op|va|pp|ex|ot|wa|in|re)">([^<]*)</span>')
+UNCOLOURED = re.compile(r'<span class="(?:op|bu|va|pp|ex|ot|wa|in|re)">([^<]*)</span>')
 ANNOTATION = re.compile(r"<semantics>(.*?)<annotation[^>]*>.*?</annotation></semantics>", re.S)
 SUMMARY = re.compile(r"<summary>([^<]*)</summary>")
 VOID = re.compile(r"(<(?:img|br|hr|col|input)\b[^<>]*?)\s*/>")
 FOOTNOTES = re.compile(r'<section id="footnotes".*?</section>\s*', re.S)
+
+
+def _lighter(found: re.Match[str]) -> str:
+    code = UNCOLOURED.sub(r"\1", LINE.sub(r"\1", found.group()))
+    return code.replace("&quot;", '"').replace("&#39;", "'")
 
 
 def _finish(html: str) -> str:
@@ -225,7 +230,7 @@ def _finish(html: str) -> str:
         html,
     )
     # A span and an empty link around every line, and spans of a kind that has no colour, are a third of a page's weight.
-    html = CODE.sub(lambda found: UNCOLOURED.sub(r"\1", LINE.sub(r"\1", found.group())), html)
+    html = CODE.sub(_lighter, html)
     # HTML knows what <math> is, and nothing here asks for the TeX behind it.
     html = ANNOTATION.sub(r"\1", html).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     html = SUMMARY.sub(

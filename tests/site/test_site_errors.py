@@ -80,7 +80,7 @@ def test_the_cell_that_is_named_is_the_right_one(tmp_path: Path) -> None:
 
 
 def test_the_cell_that_shows_something_is_named_before_one_that_has_it_in_its_code(tmp_path: Path) -> None:
-    first = code('say("$\\\\\\\\alpha$")', display(text_markdown="Fine: $\\alpha$."), id="fine")
+    first = code('say("$\\\\alpha = 50$")', display(text_markdown="Fine: $\\alpha = 50$."), id="fine")
     second = code("claims()", display(text_markdown="Not fine: $\\\\alpha = 50$."), id="bad")
     with pytest.raises(InputError, match=r"cell 3 \(bad\): the formula"):
         render(tmp_path, first, second)
