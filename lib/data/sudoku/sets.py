@@ -65,7 +65,7 @@ class Part:
 def divide(found: PuzzleSet, sizes: Mapping[str, int], seed: int) -> dict[str, Part]:
     """Parts of these sizes, shuffled, each puzzle under a random symmetry, none equivalent to one of another part.
 
-    Classes of equivalent puzzles are dealt out whole, in proportion to the sizes. Puzzles without a solution in the set are
+    Classes of equivalent puzzles are dealt out whole. Puzzles without a solution in the set are
     solved. Raises InputError where one does not have exactly one solution (`sudoku-several` is no set to divide), and
     where there are too few puzzles for the sizes.
     """
@@ -83,23 +83,33 @@ def divide(found: PuzzleSet, sizes: Mapping[str, int], seed: int) -> dict[str, P
     puzzles = found.puzzles[chosen]
     solutions = _solutions(found, chosen)
     names = classes(puzzles, solutions, found.shape)
-    kinds = rng.permutation(np.unique(names))
-    ends = np.rint(np.cumsum(list(sizes.values())) / wanted * len(kinds)).astype(int)
+    owners = _dealt(names, list(sizes.values()), rng)
     moves = Symmetries.draw(
         len(puzzles), found.shape, torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
     )
     puzzles, solutions = (moves.apply(torch.from_numpy(grids)).numpy() for grids in (puzzles, solutions))
-    parts, start = {}, 0
-    for (part, size), end in zip(sizes.items(), ends, strict=True):
-        own = np.flatnonzero(np.isin(names, kinds[start:end]))[:size]
+    parts = {}
+    for number, (part, size) in enumerate(sizes.items()):
+        own = np.flatnonzero(owners == number)[:size]
         if len(own) < size:
             raise InputError(
                 f"{found.name} has {len(own)} puzzles for the part {part!r} that are equivalent to none elsewhere; "
                 f"{size} are wanted"
             )
         parts[part] = Part(puzzles[own], solutions[own])
-        start = end
     return parts
+
+
+def _dealt(names: np.ndarray, sizes: list[int], rng: np.random.Generator) -> np.ndarray:
+    """Which part each puzzle is for: whole classes in random order, each to the part that lacks the largest share."""
+    kinds, of, counts = np.unique(names, return_inverse=True, return_counts=True)
+    owner = np.zeros(len(kinds), np.int64)
+    lacking = [1.0 if size else -np.inf for size in sizes]
+    for kind in rng.permutation(len(kinds)):
+        part = lacking.index(max(lacking))
+        owner[kind] = part
+        lacking[part] -= counts[kind] / sizes[part]
+    return owner[of]
 
 
 def _solutions(found: PuzzleSet, chosen: np.ndarray) -> Grids:

@@ -44,7 +44,6 @@ class Answers:
         return self.grids[:passes, :steps].flatten(0, 1), self.confidence[:passes, :steps].flatten(0, 1)
 
 
-@torch.no_grad()
 def trajectory(
     model: TinyRecursiveModel,
     puzzles: Integer[Tensor, "batch cells"],
@@ -60,16 +59,21 @@ def trajectory(
     sigma: standard deviation of the normal noise that is added to both states before each step; the states' cells have a
     root mean square of 1.
     """
-    x = model.embed(puzzles)
+    with torch.no_grad():
+        x = model.embed(puzzles)
     y, z = states
     for _ in range(steps):
-        if sigma:
-            y, z = (
-                s + sigma * torch.randn(s.shape, generator=generator, device=s.device).to(s.dtype)
-                for s in (y, z)
-            )
-        y, z = think(model, x, y, z)
-        yield *model.read(y), y, z
+        with torch.no_grad():
+            if sigma:
+                y, z = (_noisy(state, sigma, generator) for state in (y, z))
+            y, z = think(model, x, y, z)
+            logits, halt = model.read(y)
+        yield logits, halt, y, z
+
+
+def _noisy(state: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+    noise = torch.randn(state.shape, generator=generator, device=state.device)
+    return state + sigma * noise.to(state.dtype)
 
 
 @torch.no_grad()
