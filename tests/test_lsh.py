@@ -554,6 +554,17 @@ def test_limits_of_probing():
     assert lonely.probe(-gauss(1, 6)[0], 3, radius=1).ids.tolist() == [-1, -1, -1]
 
 
+def test_probing_after_a_removal_sees_what_is_left():
+    X = gauss(60, 6)
+    index = CosineLSH(5, seed=2).fit(X)
+    q = gauss(1, 6, 1)[0]
+    first = index.probe(q, 60, radius=5).ids
+    index.remove(first[:3])
+    assert index.probe(q, 57, radius=5).ids.tolist() == first[3:].tolist()
+    assert index.add(X[first[:1]], ids=first[:1]).probe(q, 1, radius=5).candidates <= 58
+    assert index.probe(q, 58, radius=5).ids[0] == first[0]
+
+
 def test_directed_probing_needs_fewer_candidates():
     X, Q = clustered(3000), clustered(30, seed=1)
     true = exact(X, Q, 5)
