@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core import InputError
+from lib.data.names import read, two_sites
 from lib.reading import Post, Runs
 from lib.stats import Interval, spearman, t_interval, wilson
 
@@ -236,7 +237,8 @@ def beside(post: Post, *, arm: str, fields: str, n: int, metric: str = "correct"
 def beside_gain(post: Post, *, arm: str, over: str, fields: str, n: int) -> pd.Series:
     """By how much a linker's share of correct records is larger than another's, over the seeds that both have."""
     ours, theirs = (beside(post, arm=name, fields=fields, n=n) for name in (arm, over))
-    return (ours - theirs).dropna() if len(ours) != len(theirs) else ours - theirs
+    both = ours.index.intersection(theirs.index)
+    return ours[both] - theirs[both]
 
 
 def speed(post: Post, *, n: int) -> pd.Series:
@@ -312,6 +314,21 @@ def scorers(post: Post) -> pd.DataFrame:
 def score(post: Post, left: str, right: str, scorer: str) -> float:
     """One score of one pair."""
     return float(post.runs("scores").one(left=left, right=right).metrics[scorer])
+
+
+def examples(rows: int = 8, seed: int = 0) -> pd.DataFrame:
+    """Some generated professors with what students make of them: Name (school), Name (review), and both sites' departments."""
+    sites = two_sites(read(), 200, NOISE, np.random.default_rng(seed))
+    found = []
+    for i, person in enumerate(sites.school.person):
+        for j in np.flatnonzero(sites.review.person == person)[:1]:
+            theirs = ", ".join(sites.review.departments[j]) or "–"
+            names = sites.school.names[i], sites.review.names[j]
+            found.append((*names, ", ".join(sites.school.departments[i]), theirs))
+    table = pd.DataFrame(
+        found, columns=["Name (school)", "Name (review)", "Department (school)", "Department (review)"]
+    )
+    return table[table["Name (school)"] != table["Name (review)"]].head(rows)
 
 
 def cells(post: Post, arm: str = "corrected") -> pd.DataFrame:
@@ -494,3 +511,8 @@ def cost_table(post: Post) -> pd.DataFrame:
             "Correct",
         ],
     )
+
+
+def over_seeds(values: pd.Series) -> Interval:
+    """Mean and interval over the seeds that have a number."""
+    return t_interval(values.dropna())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,9 +38,7 @@ class Table:
     ids: tuple[Hashable, ...]
 
     @staticmethod
-    def of(
-        columns: Mapping[str, Iterable[str | Sequence[str] | None]], ids: Iterable[Hashable] | None = None
-    ) -> Table:
+    def of(columns: Mapping[str, Iterable[object]], ids: Iterable[Hashable] | None = None) -> Table:
         """Fold and check columns of texts; a value is a text, a sequence of texts, or None where it is missing.
 
         A value that folds to nothing counts as missing, and what is missing is similar to nothing (0). ids: default
