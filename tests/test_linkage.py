@@ -50,7 +50,26 @@ RECIPE = (Feature("name", "token_sort_ratio"), Feature("department", "token_set_
 def lists():
     """Two small tables with the truth: every left profile's match is a misspelt copy, somewhere on the right."""
     rng = np.random.default_rng(0)
-    words = "juan maria perez lopez garcia luis cruz ana soto vega rosa lara ibarra nava meza trejo olga hugo".split()
+    words = [
+        "juan",
+        "maria",
+        "perez",
+        "lopez",
+        "garcia",
+        "luis",
+        "cruz",
+        "ana",
+        "soto",
+        "vega",
+        "rosa",
+        "lara",
+        "ibarra",
+        "nava",
+        "meza",
+        "trejo",
+        "olga",
+        "hugo",
+    ]
     names = sorted({" ".join(rng.choice(words, 3, replace=False)) for _ in range(60)})
     order = rng.permutation(len(names))
     theirs = [f"{names[i][:4]}x{names[i][5:]}" for i in order]
