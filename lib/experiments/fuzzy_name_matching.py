@@ -951,7 +951,7 @@ def _dedupe(config: SideBySide, found: World) -> tuple[Candidates, int]:
 
 
 @run.register
-def scores(config: Scores, context: Context) -> Result:
+def under_every_scorer(config: Scores, context: Context) -> Result:
     """metrics: scores from 0 to 100. `summed` is 100 (1 − d / (|a| + |b|)) with Levenshtein's d, the original's formula; `indel` the
     same with a substitution that costs 2; `sorted` is rapidfuzz's token_sort_ratio of the names as they are, `sorted_default`
     after its default processor, `sorted_folded` after ours; `set_folded`, `partial_folded`, `winkler_folded` likewise."""
