@@ -143,8 +143,8 @@ def test_reference_numbers_have_the_means_that_are_quoted():
 def test_tables_are_texts(post):
     frame = q.long(post.runs("by_corruption"))
     wide = q.table(frame, "error", "arm", ["norm", "tent", "sar"], "corruption")
-    assert list(wide.index) == ["norm", "tent"] and list(wide.columns) == ["fog", "snow"]
-    assert wide.loc["norm", "fog"] == "31.0 ± 2.5"
+    assert list(wide["arm"]) == ["norm", "tent"] and list(wide.columns) == ["arm", "fog", "snow"]
+    assert wide.loc[0, "fog"] == "31.0 ± 2.5"
     assert isinstance(q.beside(post), pd.DataFrame) and q.beside(post)["Ours"].str.len().gt(1).all()
     found = q.spread(frame, "error", ["arm"])
     assert found.set_index("arm")["n"].to_dict() == {"source": 3, "norm": 3, "tent": 3}

@@ -373,7 +373,8 @@ def beside(post: Post) -> pd.DataFrame:
 def table(
     frame: pd.DataFrame, value: str, rows: str, order: list[str], columns: str | None = None
 ) -> pd.DataFrame:
-    """Means over seeds with intervals, in per cent, as text: a row for each of `order`, a column for each of `columns`."""
+    """Means over seeds with intervals, in per cent, as text: a row for each of `order`, named in the first column, and a column for each of
+    `columns`."""
     by = [rows] if columns is None else [rows, columns]
     found = spread(frame, value, by)
     found["text"] = [f"{100 * i.mean:.1f} ± {100 * (i.high - i.mean):.1f}" if i.known else f"{100 * i.mean:.1f}"
@@ -382,4 +383,5 @@ def table(
         wide = found.set_index(rows)[["text"]]
     else:
         wide = found.pivot(index=rows, columns=columns, values="text")[list(dict.fromkeys(found[columns]))]
-    return wide.reindex([one for one in order if one in wide.index]).fillna("–")
+    chosen = wide.reindex([one for one in order if one in wide.index]).fillna("–")
+    return chosen.rename_axis(columns=None).rename_axis(rows).reset_index()
