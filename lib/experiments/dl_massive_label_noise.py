@@ -238,11 +238,11 @@ class _Grid:
 # α = 50: .770 after 8,000 batches, .784 after 14,000); about 8 s (perceptron) to 85 s (MLP2, MLP4) a run of the curve, 85 s
 # (shifted), 50 to 85 s (carried), 25 to 35 s (as posted) a run of the mistakes, about 4,700 s with three seeds. Two more
 # seeds where the first three left two verdicts open (MLP2 at α = 50): 380 s. Inputs in [−1, 1]: the perceptron, 75 s.
-# Order: one pass over 20,000 images, 2 to 13 s a run, 360 s. Stopping: 25 s a run, 15 runs with all images, where a budget
-# of 8,000 batches holds no image's noise twice from α = 25 on, and 15 with 2,000 images, where it passes 10 to 46 times:
-# 750 s. Learning rates: the perceptron, whose best rate moves most, half of the curve's examples, about 26 s for three
-# batch sizes, 390 s. Conv4: an eighth of the others' batches at one rate, the better of two for one seed on validation (.5;
-# .1 too was tried), at α = 0 and 10, 75 s a run, 450 s; at α = 50 it had not left chance by then at either rate. What this
+# Order: one pass over 20,000 images, 2 to 13 s a run, 340 s. Stopping: 25 s a run, 15 runs with all images, where a budget
+# of 8,000 batches holds no image's noise twice from α = 25 on, and 15 with 2,000 images, where it passes 10 to 47 times:
+# 700 s. Learning rates: the perceptron, whose best rate moves most, half of the curve's examples, about 26 s for three
+# batch sizes, 380 s. Conv4: an eighth of the others' batches at one rate, the better of two for one seed on validation (.5;
+# .1 too was tried), at α = 0 and 10, 75 s a run, 440 s; at α = 50 it had not left chance by then at either rate. What this
 # leaves out is in full: Conv4's curve, the further experiments with MLP2 throughout, and longer trainings.
 #
 # full, on one GPU: not run yet. About 0.25 ms a batch of a stack and 1 ms of Conv4 would make it an hour to an hour and a
