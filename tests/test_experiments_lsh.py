@@ -276,6 +276,26 @@ def test_reach_grows_to_everything(data, way):
     assert (np.diff(found["recall"]) >= 0).all() and found["recall"][-1] == 1
 
 
+def test_own_buckets_are_those_of_codes_cut_to_one_length(data):
+    """For one table: the points whose first bits are the query's, as many bits as leave enough points on average."""
+    config = Reach(way="buckets", bits=9, tables=1, wanted=(20, 150), queries=6, **AT)
+    found = post.run(config, Room(data)).arrays
+    vectors = post.vectors(Room(data), "tiny", queries=6)
+    sides = _sides(vectors.points, vectors.points)
+    asked = _sides(vectors.points, vectors.queries)
+    means = [
+        np.mean([(sides[:, :length] == row[:length]).all(axis=1).sum() for row in asked])
+        for length in range(10)
+    ]
+    for wanted, count in zip((20, 150), found["candidates"], strict=True):
+        assert count == min(mean for mean in means if mean >= wanted)
+
+
+def _sides(points, asked):
+    index = post.CosineLSH(9, seed=0).fit(points)
+    return (unit(asked) @ index.normals[0].T - index.normals[0] @ unit(points).mean(axis=0)) >= 0
+
+
 @pytest.mark.parametrize("way", ["rings", "directed"])
 def test_the_order_of_points_is_the_order_of_buckets(data, way):
     """What probing bucket by bucket meets, for one query: the same candidates at the same recall."""

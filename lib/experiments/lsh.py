@@ -45,8 +45,8 @@ ARMS: dict[Arm, tuple[Planes, bool]] = {
 }
 """How planes are drawn, and whether the mean of the data is subtracted first. `as_posted`: standard normal minus ½, the
 original's; `rand`: uniform minus ½, which it may have meant."""
-Way = Literal["rings", "directed", "tables", "tables directed", "forest"]
-WAYS: tuple[Way, ...] = ("rings", "directed", "tables", "tables directed", "forest")
+Way = Literal["rings", "directed", "tables", "tables directed", "buckets", "forest"]
+WAYS: tuple[Way, ...] = ("rings", "directed", "tables", "tables directed", "buckets", "forest")
 Method = Literal[
     "lsh",
     "torch",
@@ -159,7 +159,8 @@ class Reach(Config, post=POST, experiment="reach"):
     """Recall of at least each number of candidates in `wanted`, by one way of probing codes of `bits`.
 
     rings: one table, by flipped bits; directed: one table, by the squared margins of the flipped bits; with `tables` of
-    them in step, each point by its best table; forest: as many prefix trees.
+    them in step, each point by its best table; buckets: the query's own buckets in as many tables, all with the first so
+    many bits, the same for all queries; forest: as many prefix trees, which decide that number for each point.
     """
 
     way: Way
@@ -820,6 +821,13 @@ def reach(config: Reach, context: Context) -> Result:
             for j, wanted in enumerate(config.wanted):
                 ids, _ = forest.candidates(query, wanted)
                 met[j, i], hits[j, i] = len(ids), np.isin(true[i], ids).mean()
+    elif config.way == "buckets":
+        shared = _shared_prefixes(points, queries, config)
+        counts = np.stack([(shared >= length).sum(axis=1) for length in range(config.bits + 1)])
+        for j, wanted in enumerate(config.wanted):
+            length = int(np.flatnonzero(counts.mean(axis=1) >= wanted)[-1])
+            met[j] = counts[length]
+            hits[j] = [(row[right] >= length).mean() for row, right in zip(shared, true, strict=True)]
     else:
         costs = _costs(points, queries, config)
         for i, cost in enumerate(costs):
@@ -850,4 +858,20 @@ def _costs(points: np.ndarray, queries: np.ndarray, config: Reach) -> np.ndarray
         signed = weights * np.where(margins >= 0, 1, -1)
         cost = (weights.sum(axis=1, keepdims=True) - signed @ side.T) / 2
         np.minimum(best, cost.round(9), out=best)
+    return best
+
+
+def _shared_prefixes(points: np.ndarray, queries: np.ndarray, config: Reach) -> np.ndarray:
+    """(m, n): how many bits each point shares with each query from the front, in the table where these are most."""
+    rng = np.random.default_rng(config.seed)
+    mean = points.mean(axis=0, dtype=np.float64)
+    place = 2 ** np.arange(config.bits - 1, -1, -1)  # the first plane in the highest bit
+    best = np.zeros((len(queries), len(points)), np.int64)
+    for _ in range(config.tables):
+        normals = hyperplanes(config.bits, points.shape[1], "orthogonal", rng)
+        offsets = (normals @ mean).astype(np.float32)
+        codes = signs(points, normals, offsets) @ place
+        for row, asked in zip(best, signs(queries, normals, offsets) @ place, strict=True):
+            _, length = np.frexp((codes ^ asked).astype(np.float64))  # of what differs, in bits
+            np.maximum(row, config.bits - length, out=row)
     return best

@@ -33,9 +33,10 @@ ARMS = {
 WAYS = {
     "rings": "1 table, Hamming",
     "directed": "1 table, directed",
-    "tables": "tables, Hamming",
-    "tables directed": "tables, directed",
-    "forest": "LSH Forest",
+    "tables": "10 tables, Hamming",
+    "tables directed": "10 tables, directed",
+    "forest": "forest of 10 trees",
+    "buckets": "10 tables, own bucket",
 }
 """The ways of probing, for readers."""
 METHODS = {
