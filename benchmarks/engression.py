@@ -27,6 +27,7 @@ from torch import Tensor
 
 from lib.data import simulators
 from lib.methods.engression import StochasticNet, Trainer, draw, energy_loss
+from lib.methods.plain_step import PlainTrainer, fits
 from lib.training import derived_generator
 
 NAME = "engression"
@@ -98,9 +99,8 @@ def ours(x: Tensor, y: Tensor, precision: str = "fp32", seed: int = 0) -> Block:
 
 def _trainer(x: Tensor, y: Tensor, precision: str = "fp32", seed: int = 0) -> Trainer:
     network = StochasticNet(1, 1, generator=derived_generator(seed, "weights"))
-    return Trainer(
-        network, _standard(x), _standard(y), lr=LR, batch_size=BATCH, seed=seed, precision=precision
-    )
+    kind = PlainTrainer if fits(network, precision) else Trainer
+    return kind(network, _standard(x), _standard(y), lr=LR, batch_size=BATCH, seed=seed, precision=precision)
 
 
 def ours_alone(x: Tensor, y: Tensor) -> Block:

@@ -415,7 +415,10 @@ class Engressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             batch_norm=self.batch_norm,
             generator=weights,
         ).to(self.device)
-        trainer = Trainer(
+        from lib.methods.plain_step import PlainTrainer, fits
+
+        kind = PlainTrainer if fits(self.network_, self.precision) else Trainer
+        trainer = kind(
             self.network_,
             self._tensor((X - self.x_mean_) / self.x_scale_, torch.float32),
             self._tensor((targets - self.y_mean_) / self.y_scale_, torch.float32),
