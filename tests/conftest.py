@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKED = ["lib.augment", "lib.methods", "lib.nets"]
+CHECKED = ["lib.augment", "lib.methods", "lib.muon", "lib.nets"]
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
 
 # In the background of a shell Ctrl-C is ignored, by this process and by every process that a test starts.

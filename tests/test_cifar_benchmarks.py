@@ -50,15 +50,18 @@ def test_a_seed_is_computed_once(accuracy, monkeypatch):
 
 
 def test_the_recipe_trains_every_weight_once(accuracy):
-    """Two groups: the biases of norms, and all else that is not frozen."""
+    """Three groups: kernels by Muon, biases, and the classifier."""
     images = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     learner = accuracy.learner(accuracy.Recipe(widths=(4, 8, 8), epochs=1), images, 0)
     groups = [{id(p) for p in group["params"]} for group in learner.optimizer.param_groups]
     wanted = {id(p) for p in learner.module.parameters() if p.requires_grad}
     assert set.union(*groups) == wanted and sum(map(len, groups)) == len(wanted)
-    fast, others = learner.optimizer.param_groups
-    assert fast["lr"] == 64 * others["lr"]
-    assert fast["lr"] * fast["weight_decay"] == pytest.approx(others["lr"] * others["weight_decay"])
+    kernels, biases, head = learner.optimizer.param_groups
+    assert (
+        all(p.ndim == 4 for p in kernels["params"]) and kernels["orthogonal"] and len(kernels["params"]) == 6
+    )
+    assert len(biases["params"]) == 7 and len(head["params"]) == 1
+    assert biases["lr"] * biases["weight_decay"] == pytest.approx(head["lr"] * head["weight_decay"])
 
 
 def test_both_sides_have_the_same_images():
