@@ -156,7 +156,7 @@ def _graph(points: np.ndarray, threads: int) -> dict[str, Search]:
         index.set_ef(ef)
         return index.knn_query(Q, K, num_threads=threads)[0]
 
-    return {f"M 16, ef {ef}": partial(search, ef) for ef in (10, 15, 20, 30, 50)}
+    return {f"M 16, ef {ef}": partial(search, ef) for ef in (10, 12, 15, 20, 30, 50)}
 
 
 def _single(search: Search) -> Search:

@@ -580,6 +580,10 @@ def _torch(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
     return {"exact": lambda Q: nearest(points, Q, k)[0]}
 
 
+EFS = (10, 12, 15, 20, 30, 50, 100)
+"""Widths of a graph's search; close together around the recall at which methods are compared, as are the others' settings."""
+
+
 def _faiss() -> Any:
     import faiss
 
@@ -629,7 +633,7 @@ def _faiss_ivf(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
     index.add(points)
     return {
         f"{lists} lists, {probes}": partial(_ask_faiss, index, k, index, {"nprobe": probes})
-        for probes in (1, 2, 4, 8, 16, 32)
+        for probes in (1, 2, 4, 5, 6, 8, 16)
     }
 
 
@@ -645,7 +649,7 @@ def _hnswlib(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
         index.set_ef(ef)
         return index.knn_query(Q, k, num_threads=1)[0]
 
-    return {f"M 16, ef {ef}": partial(search, ef) for ef in (10, 20, 40, 80, 160)}
+    return {f"M 16, ef {ef}": partial(search, ef) for ef in EFS}
 
 
 def _faiss_hnsw(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
@@ -653,10 +657,7 @@ def _faiss_hnsw(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
     index = faiss.IndexHNSWFlat(points.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 100
     index.add(points)
-    return {
-        f"M 16, ef {ef}": partial(_ask_faiss, index, k, index.hnsw, {"efSearch": ef})
-        for ef in (10, 20, 40, 80, 160)
-    }
+    return {f"M 16, ef {ef}": partial(_ask_faiss, index, k, index.hnsw, {"efSearch": ef}) for ef in EFS}
 
 
 def _annoy(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
@@ -671,7 +672,7 @@ def _annoy(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
     def search(looked: int, Q: np.ndarray) -> np.ndarray:
         return np.array([index.get_nns_by_vector(row, k, search_k=looked) for row in Q])
 
-    return {f"30 trees, {looked}": partial(search, looked) for looked in (500, 2000, 8000)}
+    return {f"30 trees, {looked}": partial(search, looked) for looked in (500, 1000, 2000, 4000, 8000)}
 
 
 def _pynndescent(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
@@ -683,7 +684,7 @@ def _pynndescent(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
     def search(epsilon: float, Q: np.ndarray) -> np.ndarray:
         return index.query(Q, k, epsilon=epsilon)[0]
 
-    return {f"15 neighbours, ε {epsilon}": partial(search, epsilon) for epsilon in (0.05, 0.15, 0.3)}
+    return {f"15 neighbours, ε {epsilon}": partial(search, epsilon) for epsilon in (0.05, 0.1, 0.15, 0.3)}
 
 
 def _sklearn(points: np.ndarray, k: int, seed: int) -> dict[str, Search]:
