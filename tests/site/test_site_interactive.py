@@ -106,3 +106,14 @@ def test_a_feed_is_given_the_still(embedded: Path) -> None:
     assert f'<img src="{address}" alt="Two bars"' in text
     assert "<script" not in text
     assert (embedded / address.removeprefix("https://example.org/test/")).read_bytes().startswith(b"<svg")
+
+
+def test_a_drawing_is_named_by_what_it_shows() -> None:
+    """The text that stands for it in a notebook is the same in every execution, and another where the numbers differ."""
+
+    def drawn(value: float) -> str:
+        frames = {"0": {"a": [0.0, value]}, "1": {"a": [value, 1.0]}}
+        return repr(sliding(frames, x=["p", "q"], slider="s", ylabel="y", alt="Two bars."))
+
+    assert drawn(0.5) == drawn(0.5) != drawn(0.6)
+    assert " at 0x" not in drawn(0.5)
