@@ -131,8 +131,9 @@ def curves(runs: Runs) -> pd.DataFrame:
 
 
 def scatter(runs: Runs, **fields: Any) -> np.ndarray:
-    """Training examples (n, 2) of the first run that fits."""
-    return np.asarray(runs.where(**fields).records[0].arrays["scatter"], dtype=float)
+    """Training examples (n, 2) of the first run that fits and kept some."""
+    found = next(record for record in runs.where(**fields).records if "scatter" in record.arrays)
+    return np.asarray(found.arrays["scatter"], dtype=float)
 
 
 def errors_table(post: Post) -> pd.DataFrame:
