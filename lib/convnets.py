@@ -404,17 +404,18 @@ class Scale(nn.Module):
 
 
 def fast_convnet(
-    images: Float[Tensor, "n c 32 32"],
+    images: Float[Tensor, "n c h w"],
     *,
     widths: Sequence[int] = (64, 256, 256),
     n_classes: int = 10,
     norm: Norm = "batch",
     generator: torch.Generator | None = None,
 ) -> nn.Sequential:
-    """A frozen whitening layer, three groups of two convolutions, a bias-free classifier: quick to train on 32 × 32 pixels.
+    """A frozen whitening layer, three groups of two convolutions, a bias-free classifier: quick to train on small images.
 
     images: training images, scaled as they will be in training, from which the whitening layer is computed (5,000 will
-    do). The first channels of each convolution begin as identities; the scale of batch norms stays 1.
+    do). The first channels of each convolution begin as identities; the scale of batch norms stays 1. Any size from 17 × 17
+    pixels on will do, also one after the other.
     """
     if len(_checked(widths)) != 3:
         raise ValueError(f"widths is {widths!r}; three are wanted")
@@ -431,7 +432,7 @@ def fast_convnet(
             same = min(layer.in_channels, layer.out_channels)
             nn.init.dirac_(layer.weight.data[:same])
     return nn.Sequential(
-        whitening, nn.GELU(), *groups, nn.MaxPool2d(3), nn.Flatten(), classifier, Scale(1 / 9)
+        whitening, nn.GELU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten(), classifier, Scale(1 / 9)
     )
 
 

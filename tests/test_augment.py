@@ -18,6 +18,7 @@ from lib.augment import (  # noqa: E402
     cutout,
     flip,
     pad,
+    resized,
     switched,
     warp,
 )
@@ -318,6 +319,23 @@ def test_the_last_steps_can_go_without(resident):
     for step in range(12):
         wanted = (augmented if step < 6 else plain)(step)[0].clone()
         assert torch.equal(batches(step)[0], wanted)
+
+
+def test_the_first_steps_can_be_smaller(resident):
+    """Halving is the mean of neighbours weighted by distance: a constant stays, and so does the mean of a period of two."""
+    images, labels = resident
+    plain = Batches(images, labels, batch_size=16, seed=3)
+    inputs, found = resized(plain, 4)(2)
+    whole, wanted = plain(2)
+    assert inputs.shape == (16, 3, 4, 4) and torch.equal(found, wanted)
+    stripes = torch.zeros(1, 1, 8, 8)
+    stripes[..., ::2] = 1
+    small, _ = resized(lambda step: (stripes, None), 4)(0)
+    assert torch.allclose(small[..., 1:-1], torch.full((1, 1, 4, 2), 0.5), atol=1e-6)
+    same, _ = resized(plain, 9)(2)
+    assert same.shape == (16, 3, 9, 9)
+    with pytest.raises(ValueError, match="size is 0"):
+        resized(plain, 0)
 
 
 def test_unknown_flips_are_named(resident):

@@ -201,6 +201,7 @@ def test_the_fast_network():
         for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
     )
     assert network(images[:4]).shape == (4, 10)
+    assert network(images[:4, :, :17, :17]).shape == (4, 10)
     first = network[2].conv1.weight
     assert torch.equal(first, nn.init.dirac_(torch.empty_like(first)))
     before = torch.get_rng_state()
