@@ -156,11 +156,13 @@ def build_ratio(post: Post, *, method: str, over: str) -> pd.Series:
     return _series(values)
 
 
-def exponent(post: Post, *, method: str, how: str = "batch") -> pd.Series:
-    """The slope of log seconds a query against log n, by least squares over all n."""
+def exponent(post: Post, *, method: str, how: str = "batch", least: int = 1000) -> pd.Series:
+    """The slope of log seconds a query against log n, by least squares over all n from `least` on, where these are several."""
     frame = post.runs("size").frame
     if not len(frame):
         return _series({})
+    if frame.loc[frame["n"] >= least, "n"].nunique() > 1:
+        frame = frame[frame["n"] >= least]
     values = {}
     for seed, part in frame.groupby("seed"):
         values[int(seed)] = float(np.polyfit(np.log(part["n"]), np.log(part[f"{method}_{how}_s"]), 1)[0])
