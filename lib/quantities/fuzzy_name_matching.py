@@ -486,6 +486,8 @@ def cost_table(post: Post) -> pd.DataFrame:
     rows = []
     for n in sorted(set(runs.frame["n"])):
         part = runs.where(n=n, arm="link")
+        if not len(part):
+            continue
         right = int(np.mean([record.metrics["right"] for record in part.records]))
         time, memory = seconds(post, n=n).mean(), peak_gib(post, n=n).mean()
         listed = blocked(post, n=n, metric="share").mean()
