@@ -149,3 +149,10 @@ def test_a_change_is_named(package, name, old, new, says):
 )
 def test_what_cannot_change_a_result_is_no_change(package, name, old, new):
     assert changed(package, name, old, new) == []
+
+
+def test_a_package_that_cannot_be_imported_here_is_read_all_the_same(package):
+    """Staleness is told where torch is not installed: nothing is imported to find a file."""
+    whole = package(**{"deep/__init__": "import not_installed_here"})
+    assert "pkg.deep.inner:bottom" in whole
+    assert fingerprints.changes(whole) == []

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 PACKAGE = "lib"
@@ -130,13 +131,9 @@ def _module(name: str) -> _Module | None:
     """The source of a module of this package, or None where there is no such file."""
     if name.split(".")[0] != PACKAGE:
         return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
+    path = _file(name)
+    if path is None:
         return None
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin)
     tree = ast.parse(path.read_text(), filename=str(path))
     module = _Module(name)
     module.imports = _imports(_top_level(tree.body), name)
@@ -144,6 +141,21 @@ def _module(name: str) -> _Module | None:
         for bound in _bound(statement):
             module.bindings.setdefault(bound, []).append(statement)
     return module
+
+
+def _file(name: str) -> Path | None:
+    """Where a module of this package lies. Nothing is imported for it: a package may need what is not installed here."""
+    path: list[str] | None = None
+    origin = None
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        package = ".".join(parts[:depth])
+        loaded = sys.modules.get(package)
+        spec = getattr(loaded, "__spec__", None) or PathFinder.find_spec(package, path)
+        if spec is None:
+            return None
+        origin, path = spec.origin, list(getattr(loaded, "__path__", spec.submodule_search_locations or ()))
+    return Path(origin) if origin is not None else None
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
