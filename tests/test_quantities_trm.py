@@ -68,7 +68,7 @@ def arm(experiment: str, name: str, gained: float, seed: int) -> Record:
     solved = dict(zip(DEPTHS, (0.1, 0.3, 0.5, 0.7, 0.8), strict=True))
     metrics = {f"solved_{depth}": value + gained + seed / 1000 for depth, value in solved.items()}
     metrics |= {"aas_puzzles": 0.5 + gained, "aas_cells": 0.9, "gap_y": -2.0 - gained, "gap_z": -3.5}
-    metrics |= {"passes": 3600 if name == "curriculum" else 6000}
+    metrics |= {"realised_steps": 7.0, "passes": 3600 if name == "curriculum" else 6000}
     series = {f"val_{how}": [0.1, 0.2 + gained] for how in ("single", "cell_mode", "confidence")}
     series["steps"] = [8.0, 1.5 + seed / 10]
     arrays = {"solved_by_step": np.linspace(0.1, 0.8, 16)}
@@ -200,7 +200,20 @@ def test_frames_for_figures(post):
 
 
 def test_names_for_readers():
-    assert q.arm_name("N4") == "limit ± 4" and q.arm_name("T1") == "T ± 1" and q.arm_name("64T") == "64T"
+    assert (
+        q.arm_name("N4") == "limit ± 4"
+        and q.arm_name("T1") == "T ± 1"
+        and q.arm_name("64T") == "width 64, T ± 1"
+    )
+    assert q.in_order(["64T", "no_act", "N4", "N2", "fixed", "32", "T1"]) == [
+        "fixed",
+        "T1",
+        "N2",
+        "N4",
+        "no_act",
+        "32",
+        "64T",
+    ]
     assert list(q.ways(4)) == [
         "single 1",
         "cell_mode 4",

@@ -14,7 +14,7 @@ Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, tables 1 to 4 (Sudoku-Ext
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -314,11 +314,28 @@ def _series(found: dict) -> pd.Series:
 # --- for figures and tables: frames --------------------------------------------------------------------------------
 
 
-def arm_name(arm: str, half_width: str = "limit ± ") -> str:
-    """An arm's name for readers: `N4` is limit ± 4."""
+def arm_name(arm: str) -> str:
+    """An arm's name for readers: `N4` is limit ± 4, `64T` width 64 with a random T."""
     if arm in ARMS:
         return ARMS[arm]
-    return half_width + arm[1:] if arm[:1] == "N" and arm[1:].isdigit() else arm
+    if arm[:1] == "N" and arm[1:].isdigit():
+        return f"limit ± {arm[1:]}"
+    if arm.rstrip("T").isdigit():
+        return f"width {arm.rstrip('T')}" + ", T ± 1" * arm.endswith("T")
+    return arm
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Arms in the order of ARMS, the limit's half-widths after T, others at the end by size."""
+
+    def rank(arm: str) -> tuple[int, int, str]:
+        if arm in ARMS:
+            return 2 * list(ARMS).index(arm), 0, arm
+        if arm[:1] == "N":
+            return 2 * list(ARMS).index("T1") + 1, int("".join(filter(str.isdigit, arm)) or 0), arm
+        return 2 * len(ARMS), int("".join(filter(str.isdigit, arm)) or 0), arm
+
+    return sorted(dict.fromkeys(arms), key=rank)
 
 
 def breadth(runs: Runs) -> pd.DataFrame:
@@ -381,7 +398,7 @@ def by_depth(runs: Runs) -> pd.DataFrame:
 def comparison(runs: Runs, metrics: Sequence[str]) -> pd.DataFrame:
     """One row an arm and metric: arm, metric, mean, se (standard error over seeds), low, high (95 % t interval), n."""
     rows = []
-    for arm in dict.fromkeys(runs.frame["arm"]):
+    for arm in in_order(runs.frame["arm"]):
         for metric in metrics:
             values = runs.where(arm=arm).per_seed(metric).dropna().to_numpy(dtype=float)
             if not len(values):
