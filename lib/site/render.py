@@ -24,6 +24,7 @@ from lib.site.cells import fill, table_html
 from lib.site.compose import CELL, Composed, compose
 from lib.site.crossref import number, resolve
 from lib.site.floats import is_float, lower, markdown_image, picture, recognise
+from lib.site.light import lighter
 from lib.site.pandoc import Node, curly, div, inline, raw
 from lib.site.settings import Site
 from lib.site.source import Page
@@ -204,21 +205,9 @@ def attr_anchor(identifier: str) -> list[Any]:
 
 # --- the last touches, in HTML -------------------------------------------------------------------------------------
 
-CODE = re.compile(r'<pre class="sourceCode.*?</pre>', re.S)
-LINE = re.compile(
-    r'<span id="cb\d+-\d+"><a href="#cb\d+-\d+" aria-hidden="true" tabindex="-1"></a>(.*)</span>(?=</code></pre>|$)',
-    re.M,
-)
-UNCOLOURED = re.compile(r'<span class="(?:op|bu|va|pp|ex|ot|wa|in|re)">([^<]*)</span>')
-ANNOTATION = re.compile(r"<semantics>(.*?)<annotation[^>]*>.*?</annotation></semantics>", re.S)
 SUMMARY = re.compile(r"<summary>([^<]*)</summary>")
 VOID = re.compile(r"(<(?:img|br|hr|col|input)\b[^<>]*?)\s*/>")
 FOOTNOTES = re.compile(r'<section id="footnotes".*?</section>\s*', re.S)
-
-
-def _lighter(found: re.Match[str]) -> str:
-    code = UNCOLOURED.sub(r"\1", LINE.sub(r"\1", found.group()))
-    return code.replace("&quot;", '"').replace("&#39;", "'")
 
 
 def _finish(html: str) -> str:
@@ -229,10 +218,7 @@ def _finish(html: str) -> str:
         r'<div class="sourceCode\3" \1><pre class="sourceCode \2 code-with-copy">',
         html,
     )
-    # A span and an empty link around every line, and spans of a kind that has no colour, are a third of a page's weight.
-    html = CODE.sub(_lighter, html)
-    # HTML knows what <math> is, and nothing here asks for the TeX behind it.
-    html = ANNOTATION.sub(r"\1", html).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    html = lighter(html, r"\1")
     html = SUMMARY.sub(
         lambda found: f"<summary>{escape(curly(unescape(found.group(1))), quote=False)}</summary>", html
     )

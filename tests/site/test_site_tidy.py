@@ -33,6 +33,29 @@ def test_scripts_of_other_hosts_go_and_images_get_sizes(tmp_path: Path) -> None:
     assert tidy(tmp_path) == []
 
 
+def test_code_and_shared_scripts_weigh_less(tmp_path: Path) -> None:
+    script = (
+        '<script id="quarto-html-after-body" type="application/javascript">\n  let x = "</a>";\n</script>'
+    )
+    line = '<span id="cb1-{0}"><a href="#cb1-{0}" aria-hidden="true" tabindex="-1"></a>{1}</span>'
+    code = [line.format(1, 'x <span class="op">=</span> <span class="dv">1</span>'), line.format(2, "")]
+    block = f'<pre class="sourceCode python code-with-copy"><code>{chr(10).join(code)}</code></pre>'
+    (tmp_path / "posts/one").mkdir(parents=True)
+    for name in ("404.html", "posts/one/index.html"):
+        (tmp_path / name).write_text(f"<html><body>{block}{script}</body></html>", encoding="utf-8")
+    tidy(tmp_path)
+    page = (tmp_path / "posts/one/index.html").read_text(encoding="utf-8")
+    assert '<code><span>x = <span class="dv">1</span></span>\n<span></span></code></pre>' in page
+    (shared,) = (tmp_path / "site_libs/quarto-html").iterdir()
+    assert shared.read_text(encoding="utf-8") == 'let x = "</a>";\n'
+    assert (
+        f'<script id="quarto-html-after-body" src="../../site_libs/quarto-html/{shared.name}"></script>'
+        in page
+    )
+    assert script in (tmp_path / "404.html").read_text(encoding="utf-8")
+    assert tidy(tmp_path) == []
+
+
 def test_options_come_in_one_line() -> None:
     source = "#| label: fig-x\n#| fig-alt: >-\n#|   One \"line\"\n#|   more\n#| renderings: [light, dark]\nx = '#| y'\n"
     first = _options_in_lines(source).split("\n")
