@@ -27,6 +27,7 @@ LEAKS = (
     ":::",
     "<Figure size",
     "#| ",
+    "other-links:",
     "@fig-",
     "@tbl-",
     "@eq-",

@@ -153,7 +153,7 @@ def _staged(site: Site, name: str, path: Path) -> str:
     source = front["source"]
     meta = yaml.safe_load((source if isinstance(source, str) else "".join(source)).strip().strip("-"))
     meta["other-links"] = post_links(name, meta, site)
-    front["source"] = f"---\n{yaml.safe_dump(meta, sort_keys=False, allow_unicode=True)}---"
+    front["source"] = _lines(f"---\n{yaml.safe_dump(meta, sort_keys=False, allow_unicode=True)}---")
     return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
 
 
