@@ -96,10 +96,12 @@ def test_a_run_without_a_method_decides_nothing_about_it(opened) -> None:
 
 
 def test_builds_are_compared_an_index_each(opened) -> None:
-    """Two widths of ours took two seconds."""
+    """Three code lengths of ours took two seconds, one of them trained and not; a graph is one index."""
     found = tradeoff(0, SPEEDS, RECALLS)
-    found.metrics["lsh: settings"] = "64 a · 64 b · 128 c"  # type: ignore[index]
-    assert q.build_ratio(opened(found), method="hnswlib", over="lsh").to_list() == [60.0]
+    found.metrics["lsh: settings"] = "64 bits, 10 · 64 bits, 20 · 64 bits, 20, thresholds · 128 bits, 10"  # type: ignore[index]
+    assert q.build_seconds(found, "lsh") == pytest.approx(2 / 3)
+    assert q.build_seconds(found, "hnswlib") == 60
+    assert q.build_ratio(opened(found), method="hnswlib", over="lsh").to_list() == pytest.approx([90.0])
 
 
 def test_a_frontier_has_no_setting_that_is_beaten_at_both(opened) -> None:

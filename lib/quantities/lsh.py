@@ -11,6 +11,7 @@ Everything that compares two arms is paired by seed. Speeds are by processor tim
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,16 +145,17 @@ def speedup(
     return _series(values)
 
 
+def build_seconds(record: Record, method: str) -> float:
+    """Processor seconds to build one index of a method; where its settings have several code lengths, their mean."""
+    labels = str(record.metrics[f"{method}: settings"]).split(" · ")
+    kinds = {re.sub(r"( bits), \d+", r"\1", label) for label in labels if " bits" in label}
+    return float(record.metrics[f"{method}: build_s"]) / max(1, len(kinds))
+
+
 def build_ratio(post: Post, *, method: str, over: str) -> pd.Series:
-    """How many times as long as `over` a method takes to build one index; ours builds four in its turn."""
-    values = {}
-    for record in _with(post, (method, over)):
-        seconds = {}
-        for name in (method, over):
-            widths = {label.split(" ")[0] for label in str(record.metrics[f"{name}: settings"]).split(" · ")}
-            seconds[name] = float(record.metrics[f"{name}: build_s"]) / (len(widths) if name == "lsh" else 1)
-        values[record.config["seed"]] = seconds[method] / seconds[over]
-    return _series(values)
+    """How many times as long as `over` a method takes to build one index."""
+    found = _with(post, (method, over))
+    return _series({r.config["seed"]: build_seconds(r, method) / build_seconds(r, over) for r in found})
 
 
 def exponent(post: Post, *, method: str, how: str = "batch", least: int = 1000) -> pd.Series:
