@@ -116,6 +116,7 @@ def test_the_table_is_sorted_by_speed_and_says_where_a_recall_is_not_reached(ope
     assert table["Method"].to_list() == [q.METHODS[m] for m in ("hnswlib", "lsh", "faiss flat", "torch")]
     assert table["Batch"].to_list() == ["1,500", "500", "200", "–"]
     assert table["Single"].to_list() == ["750", "250", "100", "–"]
+    assert table["Build"].to_list() == ["60.0", "2.0", "60.0", "–"]
 
 
 # --- sizes ---------------------------------------------------------------------------------------------------------

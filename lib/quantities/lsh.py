@@ -246,7 +246,7 @@ def by_radius(runs: Runs) -> pd.DataFrame:
 
 
 def curves(runs: Runs, how: str = "batch_cpu") -> pd.DataFrame:
-    """One row a run, method and setting: method, seed, setting, recall, qps; and on the frontier, whether nothing beats it.
+    """One row a run, method and setting: method, run (its key), seed, setting, recall, qps, and whether on the frontier.
 
     A setting is on its method's frontier where no other setting of the run has both more recall and more queries a second.
     """
@@ -262,6 +262,7 @@ def curves(runs: Runs, how: str = "batch_cpu") -> pd.DataFrame:
                 rows.append(
                     {
                         "method": method,
+                        "run": r.key,
                         "seed": r.config["seed"],
                         "setting": label,
                         "recall": float(recall),
@@ -303,9 +304,7 @@ def beside(runs: Runs, recall: float) -> pd.DataFrame:
         means = means[means["n"] == means["n"].max()]
         label = str(means["qps"].idxmax())
         alone = single[(single["method"] == method) & (single["setting"] == label)]["qps"].mean()
-        build = np.mean([float(r.metrics[f"{method}: build_s"]) for r in mine]) / (
-            4 if method == "lsh" else 1
-        )
+        build = np.mean([build_seconds(r, method) for r in mine])
         speed = float(means.loc[label, "qps"])
         rows.append(
             (
