@@ -34,6 +34,7 @@ ARM_GAINS = {
 ARM_GAINS |= {"N6": 0.05, "no_act": -0.2}
 GROUPS = {
     "randomised_depth": ARM_GAINS,
+    "blip": {"N3": 0.02, "N4": 0.03, "N5": 0.03},
     "combining": {"none": 0, "n": 0.02, "T": 0.08, "N": 0.03, "nT": 0.1, "nN": 0.04, "TN": 0.1, "nTN": 0.12},
     "path_independence": {"static": 0, "batch": -0.1, "mixed": 0.05},
     "capacity": {"32": -0.3, "32T": -0.28, "64": 0, "64T": 0.08},

@@ -110,9 +110,11 @@ def gain(post: Post, *, experiment: str, arm: str, over: str, metric: str) -> pd
     return one.loc[both] - two.loc[both]
 
 
-def depth_gain(post: Post, *, low: int, high: int, arm: str = "fixed") -> pd.Series:
+def depth_gain(
+    post: Post, *, low: int, high: int, arm: str = "fixed", experiment: str = "randomised_depth"
+) -> pd.Series:
     """How much more of the test puzzles is solved after `high` supervision steps than after `low`."""
-    runs = post.runs("randomised_depth").where(arm=arm)
+    runs = post.runs(experiment).where(arm=arm)
     return _metric(runs, f"solved_{high}") - _metric(runs, f"solved_{low}")
 
 
@@ -212,9 +214,7 @@ def late_steps(post: Post, *, arm: str = "fixed") -> pd.Series:
 
 def blip(post: Post, *, low: str, middle: str, high: str, metric: str) -> pd.Series:
     """By how much the middle arm lies above the mean of its two neighbours."""
-    a, b, c = (
-        value(post, experiment="randomised_depth", arm=arm, metric=metric) for arm in (low, middle, high)
-    )
+    a, b, c = (value(post, experiment="blip", arm=arm, metric=metric) for arm in (low, middle, high))
     both = a.index.intersection(b.index).intersection(c.index)
     return b.loc[both] - (a.loc[both] + c.loc[both]) / 2
 

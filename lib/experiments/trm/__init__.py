@@ -3,8 +3,8 @@
 `puzzles`: solved puzzles, divided; an artifact, so that a machine that trains needs no solver and no lists. `training`: one
 network, its course, and how it does at any depth. The others look at trained networks, arm by arm: `aggregation` (several
 passes and what is made of them), `several_solutions` (the same on puzzles with several), `randomised_depth`, `combining`,
-`path_independence`, `capacity`, `schedules` (curriculum, K-step form), `milestones`, `frequency`, `paths` and `walk` (states
-and answers of single puzzles, for figures).
+`path_independence`, `capacity`, `schedules` (curriculum, K-step form), `milestones`, `frequency`, `blip`, `paths` and `walk`
+(states and answers of single puzzles, for figures). What ends in `nine` is about 9 × 9.
 
 The protocol: training, validation and test puzzles are never equivalent, and every training puzzle comes in under a fresh
 random symmetry. The averaged weights predict. Validation chooses weights where a figure says 'best'; the test set decides
@@ -20,19 +20,24 @@ independence); arXiv 2511.08653 (curriculum); arXiv 2511.16886 (milestones).
 
 from lib.experiments.trm.configs import (
     Aggregation,
+    AggregationNine,
+    Blip,
     Capacity,
     Combining,
     Compared,
     Frequency,
     Milestones,
+    Nine,
     PathIndependence,
     Paths,
     Puzzles,
     RandomisedDepth,
     Schedules,
     SeveralSolutions,
+    SeveralSolutionsNine,
     Training,
     Walk,
+    WalkNine,
     run,
 )
 from lib.experiments.trm.passes import AGGREGATORS, aggregation
@@ -45,19 +50,24 @@ __all__ = [
     "AGGREGATORS",
     "PLANS",
     "Aggregation",
+    "AggregationNine",
+    "Blip",
     "Capacity",
     "Combining",
     "Compared",
     "Frequency",
     "Milestones",
+    "Nine",
     "PathIndependence",
     "Paths",
     "Puzzles",
     "RandomisedDepth",
     "Schedules",
     "SeveralSolutions",
+    "SeveralSolutionsNine",
     "Training",
     "Walk",
+    "WalkNine",
     "aggregation",
     "baseline",
     "compared",

@@ -164,6 +164,26 @@ class Walk(Config, post=POST, experiment="walk"):
     seed: int
 
 
+class Blip(Compared, experiment="blip"):
+    """Half-widths of the limit one by one, with many seeds."""
+
+
+class Nine(Compared, experiment="nine"):
+    """The paper's network on real puzzles of 9 × 9."""
+
+
+class AggregationNine(Aggregation, experiment="aggregation_nine"):
+    """Its passes."""
+
+
+class SeveralSolutionsNine(SeveralSolutions, experiment="several_solutions_nine"):
+    """Its passes over real puzzles with several solutions."""
+
+
+class WalkNine(Walk, experiment="walk_nine"):
+    """One of its puzzles step by step."""
+
+
 Looking = Aggregation | Compared | Paths | Walk
 """Configs that look at a trained network."""
 

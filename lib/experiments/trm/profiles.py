@@ -8,20 +8,25 @@ from typing import Any
 from lib.core import Config, Profile
 from lib.experiments.trm.configs import (
     Aggregation,
+    AggregationNine,
+    Blip,
     Capacity,
     Combining,
     Compared,
     Frequency,
     Looking,
     Milestones,
+    Nine,
     PathIndependence,
     Paths,
     Puzzles,
     RandomisedDepth,
     Schedules,
     SeveralSolutions,
+    SeveralSolutionsNine,
     Training,
     Walk,
+    WalkNine,
 )
 from lib.methods.trm.network import Start
 
@@ -32,8 +37,8 @@ class _Plan:
 
     puzzles, training: fields of the baseline. brief: changes for the arms beside it (smoke: hardly any steps). seeds: of
     the baseline and of the arms whose verdicts are close; others: of the other arms. widths: half-widths of the limit, the
-    first that are combined with n and T being `combined`. snapshots, sigmas, passes, depths, broad: of the aggregation, `broad` being puzzles. arms: whether there are any
-    arms beside the baseline.
+    first that are combined with n and T being `combined`. snapshots, sigmas, passes, depths, broad: of the aggregation, `broad` being puzzles. arms: whether they are on
+    the baseline's puzzles; `full` takes the laptop's.
     """
 
     puzzles: dict[str, Any]
@@ -240,22 +245,22 @@ def baseline(profile: Profile, seed: int, **changes: Any) -> Training:
 
 
 def configs(profile: Profile) -> list[Config]:
-    """The configs of a profile: what decides the bars first, seed by seed; each network before what looks at it."""
+    """The configs of a profile: what decides the bars first, seed by seed; each network before what looks at it.
+
+    `full` has the laptop's too, after its own.
+    """
     plan = PLANS[profile]
     found: list[Looking] = []
     for seed in range(plan.others):
-        found += _looks(profile, seed)
+        found += _looks(profile, seed) if plan.arms else _nine(seed)
     for seed in range(max(plan.seeds, plan.others) if plan.arms else 0):
         found += [config for config in _arms(profile, seed) if seed < plan.others or _close(config)]
     if profile == "full":
-        found += [
-            RandomisedDepth(arm="fixed", training=baseline(profile, s), seed=s) for s in range(plan.seeds)
-        ]
         found += _blip()
     out: dict[Config, None] = {}
     for config in found:
         out |= dict.fromkeys((config.training.puzzles, config.training, config))
-    return list(out)
+    return list(dict.fromkeys([*out, *configs("laptop")])) if profile == "full" else list(out)
 
 
 def _close(config: Compared) -> bool:
@@ -280,9 +285,8 @@ def _looks(profile: Profile, seed: int) -> list[Looking]:
     middle = plan.sigmas[len(plan.sigmas) // 2]
     starts: tuple[Start, ...] = ("batch", "puzzle", "cell")
     for number, snapshot in enumerate(plan.snapshots):
-        everything = (
-            number == 0
-        )  # at the other snapshots one kind of noise, and the random start as it was posted
+        # at the other snapshots one kind of noise, and the random start as it was posted
+        everything = number == 0
         options: dict[str, Any] = {
             "passes": plan.passes,
             "depths": plan.depths,
@@ -295,12 +299,35 @@ def _looks(profile: Profile, seed: int) -> list[Looking]:
         if everything:
             out.append(Aggregation(diversity="symmetry", sigma=0.0, **of_main))
             out.append(SeveralSolutions(diversity="noise", sigma=middle, **of_main))
-        if plan.arms:
-            options |= {"diversity": "start", "sigma": 0.0, "snapshot": 0 if plan.brief else snapshot}
-            for start in starts if everything else starts[:1]:
-                out.append(Aggregation(training=arm(start), **options))
-            if everything:
-                out.append(SeveralSolutions(training=arm("batch"), **options))
+        options |= {"diversity": "start", "sigma": 0.0, "snapshot": 0 if plan.brief else snapshot}
+        for start in starts if everything else starts[:1]:
+            out.append(Aggregation(training=arm(start), **options))
+        if everything:
+            out.append(SeveralSolutions(training=arm("batch"), **options))
+    return out
+
+
+def _nine(seed: int) -> list[Looking]:
+    """The network of 9 × 9: how deep it goes, and what noise, symmetries and the check add."""
+    plan = PLANS["full"]
+    main = baseline("full", seed)
+    middle = plan.sigmas[len(plan.sigmas) // 2]
+    out: list[Looking] = [
+        Nine(arm="fixed", training=main, seed=seed),
+        WalkNine(training=main, snapshot=0, puzzle=0, steps=main.limit, seed=seed),
+    ]
+    for snapshot in plan.snapshots:
+        options: dict[str, Any] = {
+            "training": main,
+            "snapshot": snapshot,
+            "passes": plan.passes,
+            "depths": plan.depths,
+            "puzzles": plan.broad,
+            "seed": seed,
+        }
+        out += [AggregationNine(diversity="noise", sigma=sigma, **options) for sigma in plan.sigmas]
+        out.append(AggregationNine(diversity="symmetry", sigma=0.0, **options))
+        out.append(SeveralSolutionsNine(diversity="noise", sigma=middle, **options))
     return out
 
 
@@ -354,7 +381,7 @@ def _blip() -> list[Looking]:
     """The limit's half-widths around the original's 16, on 6 × 6, with and without adaptive computation time."""
     plan = PLANS["full"]
     return [
-        RandomisedDepth(
+        Blip(
             arm=f"N{width}" if act else f"N{width}_no_act",
             training=baseline(
                 "laptop", seed, limit=BLIP_LIMIT, limit_width=width, act=act, depths=(1, 4, 8, 16, 32)
