@@ -44,7 +44,11 @@ def write(tree: Node, bibliography: tuple[Path, ...] = ()) -> tuple[str, list[st
     """A tree as an HTML fragment: MathML, highlighted code, citations resolved where there is a bibliography."""
     options = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none", "--syntax-highlighting=pygments"]
     if bibliography:
-        options += ["--citeproc", *(f"--bibliography={path}" for path in bibliography)]
+        options += [
+            "--citeproc",
+            "--metadata=link-citations",
+            *(f"--bibliography={path}" for path in bibliography),
+        ]
     out, warnings = _run(options, json.dumps(tree))
     return out, warnings
 

@@ -280,6 +280,7 @@ def test_footnotes_and_citations(page: Page) -> None:
         assert tree.xpath(f"//*[@id='{reference.get('href')[1:]}']")
     assert "Doe" in words(one(tree, "//*[@id='ref-doe2001']"))
     assert [words(x) for x in tree.xpath(f"//span[{has('citation')}]")] == ["Doe (2001)", "(Doe 2001)"]
+    assert tree.xpath(f"//span[{has('citation')}]/a/@href") == ["#ref-doe2001"] * 2
 
 
 def test_listing(page: Page) -> None:
