@@ -79,6 +79,9 @@ def others(seed: int) -> list[Record]:
     for entries, error in ((2, 4.0), (100, 1.0)):
         fields = {"width": 128, "noise_dim": entries, "seed": seed}
         found.append(record("noise_size", fields, {"outside_error": error}))
+    for law, error in (("normal", 0.1), ("uniform", 0.3)):
+        fields = {"noise_scale": 1.0, "noise": law, "seed": seed}
+        found.append(record("noise_scale", fields, {"error": error}, arrays={"quantiles": np.zeros((3, 4))}))
     for scale, bend in ((0.1, 1.0), (4.0, 0.0)):
         median = bend * np.array([0.0, 1.0, 0.0, 1.0])
         arrays = {"quantiles": np.stack([median, median, median]), "x": np.arange(4.0)}
@@ -159,6 +162,7 @@ def test_samples_and_noise(post):
     close(q.budget_gain(post, low=2, high=16), 0.5)
     close(q.more_noise(post, width=128, few=2, many=100), 0.75)
     close(q.smoother(post, small=0.1, large=4.0), 2)
+    close(q.uniform_effect(post), 2)
     assert len(q.paths(post.runs("m_sweep"), ["loss"])) == len(SEEDS) * 6 * 2
 
 
@@ -175,6 +179,7 @@ def test_placement(post):
 
 def test_stacking_tails_and_steps(post):
     close(q.crps_gain(post, method="head_in_sample", over="cqr", split="random"), -1)
+    close(q.split_effect(post, method="plain"), 0)
     close(q.coverage(post, method="plain", split="temporal"), 0.89)
     assert len(q.stacked_table(post.runs("stacking"))) == len(q.STACKED)
     close(q.tail_gain(post, level=0.95), 0.1)

@@ -215,6 +215,13 @@ def smoother(post: Post, *, small: float, large: float) -> pd.Series:
     return roughness(runs, small) - roughness(runs, large)
 
 
+def uniform_effect(post: Post) -> pd.Series:
+    """How much larger the quantiles' error is with uniform noise than with normal noise, at scale 1."""
+    runs = post.runs("noise_scale").where(noise_scale=1.0)
+    errors = [runs.where(noise=law).per_seed("error") for law in ("uniform", "normal")]
+    return errors[0] / errors[1] - 1
+
+
 def paths(runs: Runs, names: Sequence[str]) -> pd.DataFrame:
     """One row a run and evaluation: m, sigma, arm, seed, step, and the series called `names`."""
     rows = []
@@ -299,6 +306,11 @@ def crps(post: Post, *, method: str, split: str) -> pd.Series:
 def crps_gain(post: Post, *, method: str, over: str, split: str) -> pd.Series:
     """By how much the CRPS of `method` is lower than that of `over`."""
     return crps(post, method=over, split=split) - crps(post, method=method, split=split)
+
+
+def split_effect(post: Post, *, method: str) -> pd.Series:
+    """How much higher the CRPS of a method is on the temporal split than on the random one."""
+    return crps(post, method=method, split="temporal") - crps(post, method=method, split="random")
 
 
 def coverage(post: Post, *, method: str, split: str) -> pd.Series:
