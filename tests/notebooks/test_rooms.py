@@ -90,7 +90,8 @@ def test_the_computing_rooms_import_without_jupyter(without_jupyter: Shell) -> N
 
 def test_the_computing_rooms_leave_jupyter_alone_where_it_is(plain: Shell) -> None:
     pytest.importorskip("torch")
-    assert plain.passes("-c", IMPORT_ALL, COMPUTING, " ".join(JUPYTER)).split()[1:] == []
+    found = plain.passes("-c", IMPORT_ALL, COMPUTING, " ".join(JUPYTER)).split()[1:]
+    assert set(found) <= {"yaml"}  # numba reads settings of its own with it, where it is there
 
 
 def test_a_sweep_runs_without_jupyter(without_jupyter: Shell) -> None:
