@@ -29,4 +29,6 @@ def lighter(html: str, line: str) -> str:
 
     # HTML knows what <math> is, and nothing here asks for the TeX behind it.
     html = ANNOTATION.sub(r"\1", CODE.sub(code, html))
+    # A hat is an accent by itself; as a combining character it would want one before it.
+    html = html.replace('<mo accent="true">\u0302</mo>', '<mo accent="true">^</mo>')
     return html.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
