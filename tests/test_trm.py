@@ -238,7 +238,7 @@ def test_gradients_come_from_the_last_recursion_alone(model, generator):
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 @pytest.mark.parametrize("think", [Nested(2, 1), Nested(1, 3), Nested(1, 2, 2), KStep(2)])
 def test_all_weights_get_gradients(mixing, autocast, think):
-    """Also where autocast keeps weights that it cast within the warm-up."""
+    """Also where autocast has cast them within the warm-up already."""
     model = tiny(mixing=mixing, two_headed=isinstance(think, KStep))
     run = training(model, autocast=autocast, think=lambda step: think)
     run.step()

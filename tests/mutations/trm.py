@@ -24,12 +24,6 @@ MISTAKES = {
         "with torch.enable_grad():",
         "test_gradients_come_from_the_last_recursion_alone",
     ),
-    "weights cast within the warm-up kept for the pass with gradients": (
-        RECURSION,
-        "    torch.clear_autocast_cache()\n",
-        "",
-        "test_all_weights_get_gradients",
-    ),
     "the halting target by cell": (
         SUPERVISION,
         "(logits.argmax(-1) + 1 == solutions).all(1).float()",

@@ -58,7 +58,7 @@ def deep_recursion(
     with torch.no_grad():
         for _ in range(T - 1):
             y, z = latent_recursion(net, x, y, z, n, m)
-    # autocast keeps the weights that it has cast; those cast just now would cut the weights off from their gradients
+    # some versions of autocast would use the weights cast just now again, which have no way back to the gradients
     torch.clear_autocast_cache()
     return latent_recursion(net, x, y, z, n, m)
 
