@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -308,6 +309,22 @@ def test_the_test_set_decides_nothing(room):
     assert {name.split(".")[1] for name in kept} == {"0", "4", "6"}
     assert all(same(one.artifact[name], two.artifact[name]) for name in kept)
     assert two.metrics["solved_1"] == 1 or not same(one.arrays, two.arrays)
+
+
+def test_validation_sees_validation_puzzles_alone(room, monkeypatch):
+    module, seen = sys.modules["lib.experiments.trm.training"], []
+    inner = module.explore
+    monkeypatch.setattr(
+        module,
+        "explore",
+        lambda model, puzzles, *args, **kw: seen.append(puzzles) or inner(model, puzzles, *args, **kw),
+    )
+    config = tiny()
+    post.run(config, Room(made=room.made))
+    *validations, test = seen
+    assert len(validations) == 2
+    assert all(torch.equal(v, sets_of(room).parts["val"][0][: config.val_puzzles]) for v in validations)
+    assert torch.equal(test, sets_of(room).parts["test"][0][: config.test_puzzles])
 
 
 def test_what_a_run_reports(room):

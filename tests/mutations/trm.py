@@ -64,7 +64,7 @@ MISTAKES = {
         RUNS,
         'puzzles = sets.parts["val"][0][: config.val_puzzles]',
         'puzzles = sets.parts["test"][0][: config.val_puzzles]',
-        "test_the_test_set_decides_nothing",
+        "test_validation_sees_validation_puzzles_alone",
     ),
     "equivalent puzzles in several parts": (
         SETS,
@@ -78,10 +78,10 @@ MISTAKES = {
         "if shape.n > 1:",
         "test_only_square_boxes_are_transposed",
     ),
-    "a second solution not looked for": (
+    "a wrong guess that ends the search": (
         KERNELS,
         "        elif not left:\n            depth -= 1",
         "        else:\n            depth -= 1",
-        "test_the_solver_agrees_with_a_slow_one",
+        "test_a_known_puzzle_and_none_one_or_several_solutions",
     ),
 }
