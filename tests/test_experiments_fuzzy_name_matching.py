@@ -267,6 +267,7 @@ def test_cost_has_as_many_reviews_as_professors_and_keys_keep_true_pairs():
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # recordlinkage beside a newer pandas
 @pytest.mark.parametrize("arm", post.PEERS)
 def test_peers_link_febrl(arm):
     pytest.importorskip({"splink": "splink", "dedupe": "dedupe"}.get(arm, "recordlinkage"))
@@ -280,9 +281,12 @@ def test_peers_link_febrl(arm):
 
 @pytest.mark.long
 def test_at_the_usual_noise_the_recipe_is_where_the_original_is():
-    """A band for the mean over seeds that no experiment uses."""
+    """Where the specification's prototype was, for the mean over seeds that no experiment uses.
+
+    The band leaves room for the sampling error of both means.
+    """
     found = [post.run(matching(n=1000, labels=100, seed=seed), Room()).metrics for seed in range(100, 104)]
     means = {name: np.mean([m[f"argmax_{name}"] for m in found]) for name in post.METRICS}
-    for name, value in {"correct": 0.90, "incorrect": 0.04, "missed": 0.06, "has_match": 0.76}.items():
+    for name, value in {"correct": 0.896, "incorrect": 0.046, "missed": 0.057, "has_match": 0.777}.items():
         assert means[name] == pytest.approx(value, abs=0.025), name
     assert np.mean([m["assignment_correct"] - m["argmax_correct"] for m in found]) > 0

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.core import Config, InputError, PostsError, Provenance, Record
+from lib.runs import fingerprints
 from lib.runs.context import ArtifactWanted, Ending, Task, code_of, compute_one
 from lib.runs.executors import Moved, Started, Tell
 from lib.runs.records import Damaged
@@ -99,9 +100,15 @@ class Cluster:
     def run(self, tasks: Sequence[Task], tell: Tell) -> None:
         """Compute all tasks and tell what happens."""
         with _quiet():
+            from distributed.comm import CommClosedError
+
             client = self._connect()
             try:
                 _Run(client, self.address, tasks, tell).run()
+            except (CommClosedError, _Gone) as error:
+                raise PostsError(
+                    f"the scheduler at {self.address} is gone; finished records are kept, and the same command goes on"
+                ) from error
             finally:
                 _close(client)
 
@@ -114,6 +121,10 @@ class Cluster:
             raise InputError(
                 f"no Dask scheduler answers at {self.address}; start one with `dask scheduler`"
             ) from error
+
+
+class _Gone(Exception):
+    """The scheduler is gone."""
 
 
 class _Run:
@@ -200,7 +211,7 @@ class _Run:
             kind, what = self.inbox.get(timeout=1)
         except queue.Empty:
             if self.client.status not in ("running", "connecting"):
-                raise self._gone() from None
+                raise _Gone from None
             return
         if kind == "event":
             self._tell(Started(what["key"]) if what["kind"] == "started" else Moved(*what["moved"]))
@@ -215,7 +226,7 @@ class _Run:
         elif future.status == "error":
             self._end(key, Ending(key, "error", error=f"its worker failed: {future.exception()}"))
         else:
-            raise self._gone()
+            raise _Gone
         future.release()
 
     def _take(self, key: str, answer: Answer) -> None:
@@ -237,9 +248,12 @@ class _Run:
             self._end(key, Ending(key, "error", error=f"no artifact from {artifact.label()}"))
             return
         asks[wanted] = artifact
+        run = self.tasks[key]
+        if not self.shared and wanted not in self.futures and _has(Store(run.store), artifact, run.renew):
+            self._begin(key)  # with what the caller has, which a worker with a store of its own cannot see
+            return
         self.waiting.setdefault(wanted, set()).add(key)
         if wanted not in self.tasks:
-            run = self.tasks[key]
             self.tasks[wanted] = replace(run, config=artifact, replaces=Store(run.store).date(artifact))
         if wanted not in self.futures:
             self._begin(wanted)
@@ -263,10 +277,15 @@ class _Run:
         if event.key in self.asked:
             self.tell(event)
 
-    def _gone(self) -> PostsError:
-        return PostsError(
-            f"the scheduler at {self.address} is gone; finished records are kept, and the same command goes on"
-        )
+
+def _has(store: Store, config: Config, renew: bool) -> bool:
+    """Whether the store has the artifact of a config; with `renew`, one that today's code makes."""
+    try:
+        record = store.get(config)
+        there = record is not None and store.artifact(config) is not None
+    except Damaged:
+        return False
+    return there and not (renew and record is not None and fingerprints.changes(record.provenance.code))
 
 
 def _kept(store: Store, config: Config) -> Kept:
@@ -281,14 +300,18 @@ def _fingerprint(config: Config) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Dask's own log of lost connections, which ends in our error."""
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    """Without Dask's own log of lost connections, which ends in our error. Its loggers have levels of their own."""
+    import distributed  # noqa: F401  (its loggers exist from now on)
+
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    levels = {name: logging.getLogger(name).level for name in names}
     try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         yield
     finally:
-        log.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _close(client: Client) -> None:

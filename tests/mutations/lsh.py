@@ -30,10 +30,10 @@ MISTAKES = {
         "if distances[i] < limit or (distances[i] == limit and kept < 10):",
         "test_candidates_are_the_nearest_codes_and_all_that_tie",
     ),
-    "places beyond the last point taken for points": (
+    "the last point of a block taken for padding": (
         KERNELS,
         "block[size:whole] = 65535",
-        "block[size:size] = 65535",
+        "block[size - 1 : whole] = 65535",
         "test_candidates_are_the_nearest_codes_and_all_that_tie",
     ),
     "the centre forgotten when a query is hashed": (
@@ -54,10 +54,10 @@ MISTAKES = {
         "costs = [float(margins[i]) for i in order]",
         "test_directed_flips_are_all_codes_by_what_they_cost",
     ),
-    "trees that climb each for itself": (
+    "trees that give what lies one level higher": (
         FOREST,
-        "if deepest >= level",
-        "if deepest >= min(level, max(reached) - 1)",
+        "order[starts[level] : ends[level]]",
+        "order[starts[max(level - 1, 0)] : ends[max(level - 1, 0)]]",
         "test_trees_ascend_together_until_there_are_enough",
     ),
     "the query's draw before the planes'": (
