@@ -14,6 +14,9 @@ PROFILE ?= published
 PY    := $(VENV)/bin/python
 POSTS := $(PY) -m lib
 
+# A process a core, of one thread each; tests that share something costly stay in one (tests/conftest.py).
+PARALLEL := -n logical --maxprocesses 8 --dist
+
 extras_site    := site
 extras_compute := site,compute
 extras_test    := site,compute,cluster,test
@@ -30,11 +33,11 @@ test: $(VENV)/.has-test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(PY) -m pytest --nbval-lax posts/
-	$(PY) -m pytest
+	$(PY) -m pytest $(PARALLEL) loadfile --nbval-lax posts/
+	$(PY) -m pytest $(PARALLEL) loadgroup
 
 test-long: $(VENV)/.has-test
-	$(PY) -m pytest -m long
+	$(PY) -m pytest $(PARALLEL) loadgroup -m long
 
 serve: $(VENV)/.has-site
 	$(POSTS) serve

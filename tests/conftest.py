@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ["lib.augment", "lib.methods", "lib.muon", "lib.nets"]
+APART = {"test_mutations.py", "test_kills.py"}
+"""Files whose tests share nothing and take long."""
+BUILT = ("real", "built", "embedded")
+"""Fixtures that build a site once in each process."""
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
+
+# Of several processes of tests each has one thread.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # In the background of a shell Ctrl-C is ignored, by this process and by every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -35,6 +43,22 @@ if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "tor
     from jaxtyping import install_import_hook
 
     install_import_hook(CHECKED, "beartype.beartype")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those stay together that share a built site, a notebook, or else a file."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if item.path.name in APART:
+            continue
+        group = item.path.as_posix()
+        if (call := getattr(item, "callspec", None)) and "notebook" in call.params:
+            group = f"notebook {call.params['notebook'].parent.name}"
+        for name in BUILT:
+            if name in getattr(item, "fixturenames", ()):
+                group = name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
