@@ -12,6 +12,7 @@ from lib.methods.probes import (  # noqa: E402
     activations,
     layers,
     logits_gradient,
+    losses_along,
     losses_along_gradient,
     moments,
     weight_gradients,
@@ -146,3 +147,17 @@ def test_a_step_is_plain_gradient_descent(batch):
     )
     with pytest.raises(ValueError, match="step_sizes is empty"):
         losses_along_gradient(model, *batch, [])
+
+
+def test_along_another_direction(batch):
+    model = network(dropout=0.0)
+    ones = {name: torch.ones_like(parameter) for name, parameter in model.named_parameters()}
+    found = losses_along(model, *batch, ones, [0.0, 0.1])
+    before = [nn.functional.cross_entropy(model(batch[0]), batch[1]).item()]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.1
+    after = nn.functional.cross_entropy(model(batch[0]), batch[1]).item()
+    assert found.tolist() == pytest.approx([*before, after], rel=1e-5)
+    with pytest.raises(ValueError, match="no parameter nowhere"):
+        losses_along(model, *batch, {"nowhere": torch.ones(1)}, [0.1])

@@ -7,18 +7,24 @@
 `class_bias`: the gradient of the logits of a batch, at initialisation.
 `divergence`: activations and loss step by step while a network without batch norm diverges.
 `largest_rate`: the largest learning rate that trains, by depth, with and without batch norm.
+`channels`: mean and standard deviation of each channel, of the training and of the test images.
 
 The network is the paper's ResNet-110 for CIFAR (109 convolutions), with Xavier's uniform weights, or a shallower one of the
 same family where the config says so; the original post used torchvision's ResNet-101 for ImageNet. Images are normalised
 by channel with the moments of the training images; training batches are cropped from 4 pixels of padding, and flipped.
-Nothing is chosen on the test set: trainings have a fixed length, and their last weights are reported.
+Nothing is chosen on the test set: trainings have a fixed length, and their last weights are reported. A subset of a data
+set is drawn by the seed, never its first images.
+
+Ledger of `laptop` in CPU-seconds, from single steps timed on one core (ResNet-110, batch of 128: 1.3 s forward, 3.6 s with the
+backward pass; ResNet-56 of width 8: 5 ms an image trained): `learning_curves` 15 runs × 140 = 2,100, `initial_gradients`
+88 × 5 = 440, `step_sizes` 12 × 190 = 2,280 (at most: half of it where the loss is soon infinite), `activations` 20 × 2 = 40,
+`class_bias` 40 × 11 = 440, `divergence` 15 × 30 = 450, `largest_rate` 24 × 50 = 1,200; in all 6,950.
 
 Source: Bjorck, Gomes, Selman and Weinberger (2018), arXiv 1806.02375; the original post's code.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +39,15 @@ from torch import Tensor, nn
 from lib.augment import AugmentedBatches
 from lib.convnets import disable_bn, initialise, resnet
 from lib.core import Config, Context, InputError, Profile, Result
-from lib.methods.probes import activations, logits_gradient, losses_along_gradient, moments, weight_gradients
+from lib.methods.probes import (
+    activations,
+    layers,
+    logits_gradient,
+    losses_along,
+    losses_along_gradient,
+    moments,
+    weight_gradients,
+)
 from lib.schedules import stepped
 from lib.training import (
     Batches,
@@ -132,7 +146,8 @@ class Divergence(Setting, experiment="divergence"):
 
 
 class LargestRate(Setting, experiment="largest_rate"):
-    """The largest rate at which the loss after `steps` updates is finite and below that of chance, log 10, by bisection.
+    """The largest rate that trains, by bisection: the first `steps` losses are finite, afterwards the loss on the first batch is
+    below what it was, and the answers still depend on the image.
 
     low, high: powers of ten between which it lies. halvings: how often the interval is halved.
     """
@@ -143,20 +158,31 @@ class LargestRate(Setting, experiment="largest_rate"):
     halvings: int
 
 
+class Channels(Config, post=POST, experiment="channels"):
+    """Moments of each channel of all training and of all test images. seed: has no effect."""
+
+    data: str
+    seed: int
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """What a profile computes; `common` is shared by all configs."""
+    """What a profile computes."""
 
     data: str
     depth: int
     width: int
-    layer: int
+    batch_size: int
+    gradient_batch: int
+    images: int | None
     gradient_seeds: int
-    architectures: tuple[Architecture, ...]
+    original_seeds: int
+    other_seeds: int
     curves: dict[str, Any]
     curve_seeds: int
-    arms: tuple[str, ...]
+    mistakes: tuple[str, ...]
     seeds: int
+    activation_seeds: int
     bias_seeds: int
     step_sizes: int
     divergence_steps: int
@@ -176,40 +202,51 @@ WEIGHTS: tuple[Weights, ...] = (
     "kaiming_normal",
     "kaiming_normal_fan_out",
 )
+PAPERS: tuple[Weights, bool] = ("xavier_uniform", True)
+ORIGINALS: tuple[Weights, bool] = ("kaiming_normal_fan_out", False)
+"""Weights, and whether they are the last layer's too: the paper's, and those that the original settled on."""
 
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         data="shapes",
         depth=14,
         width=4,
-        layer=7,
+        batch_size=32,
+        gradient_batch=8,
+        images=256,
         gradient_seeds=2,
-        architectures=("cifar",),
-        curves={"depth": 8, "images": 128, "epochs": 4, "evaluated": 128},
+        original_seeds=1,
+        other_seeds=0,
+        curves={"depth": 8, "width": 4, "images": 96, "epochs": 4, "evaluated": 96},
         curve_seeds=2,
-        arms=("corrected", "rate_kept", "stopped_early"),
+        mistakes=("rate_kept", "stopped_early"),
         seeds=2,
+        activation_seeds=2,
         bias_seeds=2,
-        step_sizes=10,
-        divergence_steps=6,
+        step_sizes=8,
+        divergence_steps=5,
         depths=(8, 14),
-        rate_steps=3,
+        rate_steps=4,
         rate_seeds=2,
-        halvings=2,
+        halvings=3,
     ),
     "laptop": _Plan(
         data="cifar10-jpeg",
         depth=110,
         width=16,
-        layer=55,
+        batch_size=128,
+        gradient_batch=128,
+        images=None,
         gradient_seeds=5,
-        architectures=("cifar", "imagenet"),
-        curves={"depth": 56, "images": 5000, "epochs": 24, "evaluated": 5000},
+        original_seeds=5,
+        other_seeds=2,
+        curves={"depth": 56, "width": 8, "images": 1500, "epochs": 16, "evaluated": 500},
         curve_seeds=3,
-        arms=("corrected",),
+        mistakes=("rate_kept",),
         seeds=5,
+        activation_seeds=10,
         bias_seeds=20,
-        step_sizes=80,
+        step_sizes=40,
         divergence_steps=8,
         depths=(20, 32, 56, 110),
         rate_steps=8,
@@ -220,13 +257,17 @@ PLANS: dict[Profile, _Plan] = {
         data="cifar10",
         depth=110,
         width=16,
-        layer=55,
+        batch_size=128,
+        gradient_batch=128,
+        images=None,
         gradient_seeds=5,
-        architectures=("cifar", "imagenet"),
-        curves={"depth": 110, "images": None, "epochs": 165, "evaluated": 10_000},
+        original_seeds=5,
+        other_seeds=2,
+        curves={"depth": 110, "width": 16, "images": None, "epochs": 165, "evaluated": 10_000},
         curve_seeds=3,
-        arms=("corrected", "rate_kept", "stopped_early"),
-        seeds=10,
+        mistakes=("rate_kept", "stopped_early"),
+        seeds=5,
+        activation_seeds=10,
         bias_seeds=20,
         step_sizes=80,
         divergence_steps=30,
@@ -238,31 +279,47 @@ PLANS: dict[Profile, _Plan] = {
 }
 
 
+LAYERS: dict[Architecture, int] = {"cifar": 55, "imagenet": 53}
+"""The convolution whose gradient is looked at, counted in the order of the forward pass: the paper's layer 55, and the layer that
+the original took for it (`layer3[9].conv1` of torchvision's ResNet-101)."""
+
+
 def configs(profile: Profile) -> list[Config]:
     """The configs of a profile."""
-    return list(_configs(PLANS[profile], 64 if profile == "smoke" else 128))
+    return list(_configs(PLANS[profile]))
 
 
-def _configs(plan: _Plan, batch_size: int) -> Iterator[Config]:
-    common: dict[str, Any] = {"data": plan.data, "width": plan.width, "batch_size": batch_size}
-    deep = {**common, "depth": plan.depth, "images": None}
-    for arm, (bn, lr), seed in product(plan.arms, CURVES, range(plan.curve_seeds)):
-        yield LearningCurves(arm=cast(Any, arm), bn=bn, lr=lr, seed=seed, **common, **plan.curves)
-    for architecture, bn, seed in product(plan.architectures, (True, False), range(plan.gradient_seeds)):
+def _configs(plan: _Plan) -> Iterator[Config]:
+    yield Channels(data=plan.data, seed=0)
+    setting: dict[str, Any] = {"data": plan.data, "batch_size": plan.batch_size}
+    for (bn, lr), seed in product(CURVES, range(plan.curve_seeds)):
+        # The original's mistakes are about the schedule, so they are shown where the schedule matters.
+        for arm in ("corrected", *(plan.mistakes if lr == 0.1 else ())):
+            yield LearningCurves(arm=cast(Any, arm), bn=bn, lr=lr, seed=seed, **setting, **plan.curves)
+    gradients = {
+        **setting,
+        "depth": 110,
+        "width": 16,
+        "images": plan.images,
+        "batch_size": plan.gradient_batch,
+    }
+    for architecture, bn, seed in product(LAYERS, (True, False), range(plan.gradient_seeds)):
         for weights, linear in product(WEIGHTS, LINEARS):
-            # The puzzle is 2 × 2 of network × (Xavier, the original's choice); the other draws get one seed less often.
-            decisive = (weights, linear) in (("xavier_uniform", True), ("kaiming_normal_fan_out", False))
-            if decisive or seed < 2:
+            # Network × (Xavier, the original's choice) is what decides; the other draws get fewer seeds.
+            seeds = {PAPERS: plan.gradient_seeds, ORIGINALS: plan.original_seeds}
+            if seed < seeds.get((weights, linear), plan.other_seeds):
                 yield InitialGradients(
-                    architecture=architecture, weights=weights, linear=linear, layer=plan.layer, bn=bn, seed=seed, **deep
+                    architecture=architecture, weights=weights, linear=linear, layer=LAYERS[architecture], bn=bn, seed=seed,
+                    **gradients,
                 )  # fmt: skip
-    for arm, (bn, lr), seed in product(
-        ("gradient", "as_posted"), ((True, 0.1), (False, 1e-4)), range(plan.seeds)
-    ):
-        yield StepSizes(
-            arm=cast(Any, arm), bn=bn, lr=lr, batches=(1, 4, 7), steps=plan.step_sizes, low=-5.5, high=0.5, seed=seed, **deep
-        )  # fmt: skip
-    for bn, seed in product((True, False), range(max(plan.seeds, plan.bias_seeds // 2))):
+    deep = {**setting, "depth": plan.depth, "width": plan.width, "images": plan.images}
+    for (bn, lr), seed in product(((True, 0.1), (False, 1e-4)), range(min(3, plan.seeds))):
+        for arm in ("gradient", "as_posted"):
+            yield StepSizes(
+                arm=cast(Any, arm), bn=bn, lr=lr, batches=(1, 4, 7), steps=plan.step_sizes, low=-5.5, high=0.5, seed=seed,
+                **deep,
+            )  # fmt: skip
+    for bn, seed in product((True, False), range(plan.activation_seeds)):
         yield Activations(bn=bn, seed=seed, **deep)
     for bn, seed in product((True, False), range(plan.bias_seeds)):
         yield ClassBias(bn=bn, seed=seed, **deep)
@@ -296,15 +353,31 @@ def _sets(config: Setting, context: Context) -> _Sets:
         raise InputError(
             f"images is {config.images}; {config.batch_size} to {len(data.train.labels)} are wanted"
         )
-    images, labels = data.train.images[:count], data.train.labels[:count]
-    mean, std = channel_moments(images)
-    return _Sets(images, labels, data.test.images, data.test.labels, len(data.classes), Scaling(mean, std))
+    train = _drawn(data.train.images, data.train.labels, count, derived_seed(config.seed, "subset"))
+    return _Sets(
+        *train, data.test.images, data.test.labels, len(data.classes), Scaling(*channel_moments(train[0]))
+    )
+
+
+def _drawn(images: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """So many images and their labels, drawn without replacement: a data set may be sorted by class."""
+    if count >= len(labels):
+        return images, labels
+    chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:count]
+    chosen = chosen.to(labels.device)
+    return images[chosen], labels[chosen]
 
 
 def channel_moments(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of uint8 images, on the scale from 0 to 1."""
-    variance, mean = torch.var_mean(images.double() / 255, dim=[0, 2, 3], correction=0)
-    return mean.tolist(), variance.sqrt().tolist()
+    """Mean and standard deviation of each channel of uint8 images, on the scale from 0 to 1, from counts of their values."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double().cpu()
+        share = counts / counts.sum()
+        mean.append((share @ values).item())
+        std.append((share @ (values - mean[-1]) ** 2).sqrt().item())
+    return mean, std
 
 
 def _network(config: Setting, sets: _Sets) -> nn.Module:
@@ -358,8 +431,7 @@ def learning_curves(config: LearningCurves, context: Context) -> Result:
     network = _network(config, sets)
     batches = _batches(config, sets, augmented=True)
     epoch = batches.per_pass
-    drops = [epoch * (config.epochs // 2), epoch * (config.epochs * 3 // 4)]
-    schedule = (lambda step: 1.0) if config.arm == "rate_kept" else stepped(drops)
+    schedule = rates(config.epochs, epoch, config.arm)
     patience = max(1, config.epochs * 20 // 165)
     found = fit(
         ModuleLearner(network, _optimiser(network, config.lr), channels_last=True),
@@ -375,22 +447,32 @@ def learning_curves(config: LearningCurves, context: Context) -> Result:
         progress=context.progress,
     )
     series = {name: values[0] for name, values in found.series.items()}
-    rates = [config.lr * schedule(step * epoch) for step in range(len(series["test_accuracy"]))]
+    used = [config.lr * schedule(step * epoch) for step in range(len(series["test_accuracy"]))]
     metrics = {
         "test_accuracy": series["test_accuracy"][-1],
         "train_accuracy": series["train_accuracy"][-1],
         "best_test_accuracy": float(np.nanmax(series["test_accuracy"])),
-        "epochs": len(rates),
-        "last_rate": rates[-1],
+        "epochs_done": len(used),
+        "last_rate": used[-1],
     }
-    return Result(metrics, {**series, "rate": rates}, outcome="diverged" if found.diverged[0] else "done")
+    return Result(metrics, {**series, "rate": used}, outcome="diverged" if found.diverged[0] else "done")
+
+
+def rates(epochs: int, per_pass: int, arm: str = "corrected") -> Callable[[int], float]:
+    """The factor of the rate by step: a tenth after half of the epochs, a hundredth after three quarters (82 and 123 of 165).
+
+    The original hands its scheduler the validation loss for the epoch; a loss is below 82, so the rate stays.
+    """
+    if arm == "rate_kept":
+        return lambda step: 1.0
+    return stepped([per_pass * (epochs // 2), per_pass * (epochs * 3 // 4)])
 
 
 def _accuracies(sets: _Sets, count: int) -> Callable[[Learner], dict[str, list[float]]]:
     """Accuracy on test images and on as many training images, not augmented; the test images' loss."""
+    images, labels = _drawn(sets.test_images, sets.test_labels, count, 0)
 
     def validate(learner: Learner) -> dict[str, list[float]]:
-        images, labels = sets.test_images[:count], sets.test_labels[:count]
         test = evaluate(learner.logits, images, labels, scaling=sets.scaling)
         train = evaluate(learner.logits, sets.images[:count], sets.labels[:count], scaling=sets.scaling)
         return {
@@ -430,10 +512,11 @@ def initial_gradients(config: InitialGradients, context: Context) -> Result:
         "layers": len(layers),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
+    if not math.isfinite(metrics["sd"]):
+        return Result(metrics, outcome="diverged")
     edges = torch.linspace(-8, 8, BINS + 1, dtype=torch.float64)
     counts = torch.histogram(z.clamp(-8, 8), edges).hist
-    outcome: Literal["done", "diverged"] = "done" if math.isfinite(metrics["sd"]) else "diverged"
-    return Result(metrics, {}, {"edges": (edges * sd).numpy(), "counts": counts.numpy()}, outcome=outcome)
+    return Result(metrics, {}, {"edges": (edges * sd).numpy(), "counts": counts.numpy()})
 
 
 def _initial(config: InitialGradients, sets: _Sets) -> nn.Module:
@@ -450,7 +533,12 @@ def _initial(config: InitialGradients, sets: _Sets) -> nn.Module:
     else:
         from lib.data.vision import torchvision
 
-        network = torchvision.models.resnet101(num_classes=sets.n_classes)
+        with torch.device("meta"):  # its own weights are not wanted, nor their time
+            network = torchvision.models.resnet101(num_classes=sets.n_classes)
+        network.to_empty(device="cpu")
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.reset_parameters()
     generator = derived_generator(config.seed, "weights")
     initialise(network, config.weights, linear=linear, generator=generator)  # type: ignore[arg-type]
     return (network if config.bn else disable_bn(network)).to(sets.images.device)
@@ -494,9 +582,21 @@ def step_sizes(config: StepSizes, context: Context) -> Result:
                 relative[row] = _through_optimiser(network, optimiser, inputs, labels, sizes)
         _update(network, optimiser, inputs, labels)
         context.progress(step + 1, max(config.batches) + 1)
-    falls = np.where(relative < 1, sizes, 0).max(1)
-    metrics = {f"largest_{batch}": float(size) for batch, size in zip(config.batches, falls, strict=True)}
+    metrics = {
+        f"largest_{batch}": largest_useful(sizes, row)
+        for batch, row in zip(config.batches, relative, strict=True)
+    }
     return Result(metrics, {}, {"sizes": sizes, "relative": relative})
+
+
+def largest_useful(sizes: np.ndarray, relative: np.ndarray) -> float:
+    """The largest step up to which every step lowers the loss; NaN where the smallest one already raises it.
+
+    Beyond a wall the loss may fall again, where a network has died and answers the same for all; that is no use.
+    """
+    lowers = relative < 1
+    count = len(sizes) if lowers.all() else int(np.argmin(lowers))
+    return float(sizes[count - 1]) if count else math.nan
 
 
 def _update(network: nn.Module, optimiser: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> float:
@@ -511,28 +611,28 @@ def _update(network: nn.Module, optimiser: torch.optim.Optimizer, inputs: Tensor
 def _through_optimiser(
     network: nn.Module, optimiser: torch.optim.SGD, inputs: Tensor, labels: Tensor, sizes: np.ndarray
 ) -> np.ndarray:
-    """The original's way: an update with momentum and weight decay at each size, from the same state every time."""
-    kept = copy.deepcopy(network.state_dict()), copy.deepcopy(optimiser.state_dict())
-    rate = optimiser.param_groups[0]["lr"]
-    out = np.full(len(sizes), np.nan)
-    for place, size in enumerate(sizes):
-        optimiser.param_groups[0]["lr"] = float(size)
-        before = _update(network, optimiser, inputs, labels)
-        with torch.no_grad():
-            out[place] = nn.functional.cross_entropy(network(inputs), labels).item() / before
-        network.load_state_dict(kept[0])
-        optimiser.load_state_dict(copy.deepcopy(kept[1]))
-    optimiser.param_groups[0]["lr"] = rate
-    return out
+    """The original's way: tentative steps by the optimiser, along β v + ∇L + λ w with its momentum v so far, at each rate."""
+    gradients = weight_gradients(network, inputs, labels)
+    direction = {}
+    for name, parameter in network.named_parameters():
+        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        decayed = gradients[name] + WEIGHT_DECAY * parameter.detach()
+        direction[name] = decayed if momentum is None else decayed + MOMENTUM * momentum
+    before, *after = losses_along(network, inputs, labels, direction, [0.0, *sizes.tolist()]).tolist()
+    return np.array(after) / before
 
 
 @run.register
 def initial_activations(config: Activations, context: Context) -> Result:
-    """Behind each convolution's batch norm (or the convolution itself): all channels' moments."""
+    """All channels' moments of what each convolution gives, in both networks: what batch norm sees, where there is one.
+
+    mean: of the channels' |mean|; variance: of their variances; `_first`: of channel 0 alone, the deviation for the variance,
+    as the original plots them.
+    """
     sets = _sets(config, context)
     network = _network(config, sets).train()
     inputs, _ = _first(config, sets)
-    watched = _behind_convolutions(network, config.bn)
+    watched = layers(network, nn.Conv2d)
     with activations(network, watched) as seen, torch.no_grad():
         network(inputs)
     found = [cast(Any, seen[name]) for name in watched]
@@ -550,50 +650,43 @@ def initial_activations(config: Activations, context: Context) -> Result:
     return Result(metrics, {}, arrays)
 
 
-def _behind_convolutions(network: nn.Module, bn: bool) -> list[str]:
-    """The layers whose outputs are looked at: the norm behind each convolution, or the convolution where there is none."""
-    kind = nn.BatchNorm2d if bn else nn.Conv2d
-    return [name for name, part in network.named_modules() if isinstance(part, kind)]
-
-
 @run.register
 def class_bias(config: ClassBias, context: Context) -> Result:
-    """How the gradient of the logits is spread over the classes: one batch's, and statistics over 1,000 images.
+    """How the gradient of the logits is spread over the classes: one batch's, and statistics over about 1,000 images.
 
-    concentration: the largest class's share of Σ_images |mean gradient of a class|, where 1 / n_classes is even; top_share: the
-    share of images with the commonest answer; mean_entropy: of the mean prediction, in nats.
+    concentration: of the probability that is given to wrong classes, the share of the class that gets most (1 / n_classes is
+    even). top_share: share of images with the commonest answer. mean_entropy: of the mean prediction, in nats.
+    gradient: one batch's, times the batch size; posted: rows averaged over batches of unrelated images, as the original does.
     """
     sets = _sets(config, context)
     network = _network(config, sets).train()
-    inputs, labels = _first(config, sets)
-    many = min(1000, len(sets.images)) // len(labels) * len(labels)
+    batches = _batches(config, sets, augmented=False)
+    many = max(1, min(1000, len(sets.images)) // config.batch_size)
     with torch.no_grad():
-        parts = [network(sets.scaling(chunk)) for chunk in sets.images[:many].split(len(labels))]
-        logits, gradient = torch.cat(parts), logits_gradient(network(inputs), labels)
-    whole = logits_gradient(logits, sets.labels[:many])
-    # Summed over images, false classes only: where probability goes that does not belong there.
-    wrong = (logits.softmax(1) * (1 - nn.functional.one_hot(sets.labels[:many], sets.n_classes))).sum(0)
-    mean = logits.softmax(1).mean(0)
+        parts = [(network(inputs), labels) for inputs, labels in map(batches, range(many))]
+    gradients = torch.stack([config.batch_size * logits_gradient(*part) for part in parts])
+    probabilities = torch.cat([logits for logits, _ in parts]).softmax(1)
+    labels = torch.cat([labels for _, labels in parts])
+    wrong = (probabilities * (1 - nn.functional.one_hot(labels, sets.n_classes))).sum(0)
     metrics = {
         "concentration": (wrong.max() / wrong.sum()).item(),
-        "top_share": (logits.argmax(1).bincount(minlength=sets.n_classes).max() / many).item(),
-        "mean_entropy": torch.special.entr(mean).sum().item(),
-        "largest_column": whole.sum(0).abs().max().item(),
+        "top_share": (probabilities.argmax(1).bincount(minlength=sets.n_classes).max() / len(labels)).item(),
+        "mean_entropy": torch.special.entr(probabilities.mean(0)).sum().item(),
     }
-    outcome: Literal["done", "diverged"] = "done" if all(map(math.isfinite, metrics.values())) else "diverged"
-    return Result(
-        metrics, {}, {"gradient": gradient.cpu().numpy(), "mean": mean.cpu().numpy()}, outcome=outcome
-    )
+    if not all(map(math.isfinite, metrics.values())):
+        return Result(metrics, outcome="diverged")
+    arrays = {"gradient": gradients[0].cpu().numpy(), "posted": gradients.mean(0).cpu().numpy()}
+    return Result(metrics, {}, arrays)
 
 
 @run.register
 def divergence(config: Divergence, context: Context) -> Result:
-    """Loss and variance behind every convolution at each of the first updates."""
+    """Loss before each of the first updates, and the channels' mean variance of what every convolution gives."""
     sets = _sets(config, context)
     network = _network(config, sets).train()
     optimiser = _optimiser(network, config.lr)
     batches = _batches(config, sets, augmented=True)
-    watched = _behind_convolutions(network, config.bn)
+    watched = layers(network, nn.Conv2d)
     losses: list[float] = []
     variances: list[list[float]] = []
     for step in range(config.steps):
@@ -635,10 +728,26 @@ def largest_rate(config: LargestRate, context: Context) -> Result:
 def _trains(config: LargestRate, sets: _Sets, batches: Batches, lr: float) -> bool:
     network = _network(config, sets).train()
     optimiser = _optimiser(network, lr)
-    losses = []
+    first = math.nan
     for step in range(config.steps):
-        losses.append(_update(network, optimiser, *batches(step)))
-        if not math.isfinite(losses[-1]):
+        loss = _update(network, optimiser, *batches(step))
+        first = loss if step == 0 else first
+        if not math.isfinite(loss):
             return False
-    last = losses[-max(1, config.steps // 4) :]
-    return sum(last) / len(last) < math.log(sets.n_classes)
+    inputs, labels = batches(0)
+    with torch.no_grad():
+        logits = network(inputs)
+        last = nn.functional.cross_entropy(logits, labels).item()
+    # A step too large can kill every unit: the loss falls to chance, and stays there.
+    alive = (logits - logits.mean(0)).abs().max() > 1e-6 * logits.abs().max()
+    return bool(alive) and last < first
+
+
+@run.register
+def channels(config: Channels, context: Context) -> Result:
+    """Rows: training and test images."""
+    data = context.data(config.data)
+    found = [channel_moments(part.images) for part in (data.train, data.test)]
+    return Result(
+        arrays={"mean": np.array([one[0] for one in found]), "std": np.array([one[1] for one in found])}
+    )

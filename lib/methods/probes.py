@@ -123,23 +123,43 @@ def losses_along_gradient(
     loss(w − s ∇loss(w)), with neither momentum nor weight decay: one backward pass, then forward passes only. In training
     mode a batch norm uses the batch's statistics each time. Raises ValueError where there are no step sizes.
     """
-    sizes = [float(size) for size in step_sizes]
-    if not sizes:
+    if not len(step_sizes):
         raise ValueError("step_sizes is empty; one or more are wanted")
     with _generators_kept(inputs.device):
         before, gradients = _loss_and_gradients(network, inputs, labels, loss)
-    after = []
+    return before, losses_along(network, inputs, labels, gradients, step_sizes, loss=loss)
+
+
+def losses_along(
+    network: nn.Module,
+    inputs: Float[Tensor, "batch ..."],
+    labels: Tensor,
+    direction: dict[str, Tensor],
+    step_sizes: Sequence[float] | Float[Tensor, " steps"],
+    *,
+    loss: Loss = nn.functional.cross_entropy,
+) -> Float[Tensor, " steps"]:
+    """loss(w − s d) for each size s, on one batch; `direction`: d by parameter name, one that is not named stays.
+
+    Forward passes only. Raises ValueError where there are no step sizes, or for a name that the network does not have.
+    """
+    sizes = [float(size) for size in step_sizes]
+    if not sizes:
+        raise ValueError("step_sizes is empty; one or more are wanted")
     parameters = dict(network.named_parameters())
+    if strange := sorted(set(direction) - set(parameters)):
+        raise ValueError(f"the network has no parameter {', '.join(strange)}")
+    after = []
     with torch.no_grad():
         for size in sizes:
             moved = {
-                name: parameter - size * gradients[name] if name in gradients else parameter
+                name: parameter - size * direction[name] if name in direction else parameter
                 for name, parameter in parameters.items()
             }
             with _generators_kept(inputs.device):
                 out = torch.func.functional_call(network, {**moved, **_buffers(network)}, (inputs,))
             after.append(loss(_single(out), labels).item())
-    return before, torch.tensor(after, dtype=torch.float64)
+    return torch.tensor(after, dtype=torch.float64)
 
 
 def _loss_and_gradients(
