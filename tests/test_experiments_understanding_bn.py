@@ -191,7 +191,7 @@ def gradients(room, **changes):
 def test_the_papers_network_has_109_convolutions(room):
     found = gradients(room, depth=110, width=16, layer=55, images=20)
     assert found.metrics["layers"] == 109 and found.metrics["parameters"] == 1_727_962
-    assert found.metrics["weights"] == 32 * 32 * 9  # layer 55 lies in the second of three stages
+    assert found.metrics["n_weights"] == 32 * 32 * 9  # layer 55 lies in the second of three stages
 
 
 @pytest.mark.parametrize("bn", [True, False])
@@ -340,8 +340,8 @@ def test_a_divergence_ends_where_the_loss_does(room):
     wild = post.run(post.Divergence(**BASE | {"bn": False, "depth": 14, "lr": 1e12, "steps": 6}), room)
     calm = post.run(post.Divergence(**BASE | {"lr": 1e-3, "steps": 3}), room)
     assert wild.outcome == "diverged" and wild.metrics["diverged"] == 1
-    assert len(wild.series["loss"]) == wild.metrics["steps"] < 6
-    assert wild.arrays["variance"].shape == (wild.metrics["steps"], 13)
+    assert len(wild.series["loss"]) == wild.metrics["updates"] < 6
+    assert wild.arrays["variance"].shape == (wild.metrics["updates"], 13)
     assert (
         calm.outcome == "done" and calm.metrics["diverged"] == 0 and calm.arrays["variance"].shape == (3, 7)
     )
@@ -351,8 +351,8 @@ def test_the_bisection_closes_in_on_the_limit(room, monkeypatch):
     monkeypatch.setattr(post, "_trains", lambda config, sets, batches, lr: lr < 0.02)
     config = post.LargestRate(**BASE, steps=1, low=-5.0, high=1.0, halvings=8)
     found = post.run(config, room)
-    assert found.metrics["low"] <= math.log10(0.02) <= found.metrics["high"]
-    assert found.metrics["high"] - found.metrics["low"] == pytest.approx(6 / 2**8)
+    assert found.metrics["trains_at"] <= math.log10(0.02) <= found.metrics["fails_at"]
+    assert found.metrics["fails_at"] - found.metrics["trains_at"] == pytest.approx(6 / 2**8)
 
 
 def test_a_rate_trains_if_the_loss_falls_and_the_network_lives(room):
@@ -383,3 +383,23 @@ def test_a_network_that_died_does_not_train(room, monkeypatch):
 
     monkeypatch.setattr(post, "_network", dead_after)
     assert not post._trains(config, sets, batches, 1e-3)
+
+
+SMALL = [
+    post.LearningCurves(**CURVE),
+    post.InitialGradients(**BASE, architecture="cifar", weights="xavier_normal", linear=True, layer=4),
+    post.StepSizes(**BASE, **STEPS, batches=(0,)),
+    post.Activations(**BASE),
+    post.ClassBias(**BASE),
+    post.Divergence(**BASE, lr=0.1, steps=1),
+    post.LargestRate(**BASE, steps=1, low=-5.0, high=1.0, halvings=1),
+    post.Channels(data="tiny", seed=0),
+]
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda config: config.experiment)
+def test_no_result_has_the_name_of_a_field(room, config):
+    """A frame has a column for each."""
+    found = post.run(config, room)
+    assert found.outcome == "done"
+    assert not set(found.metrics) & set(config.to_dict())

@@ -508,7 +508,7 @@ def initial_gradients(config: InitialGradients, context: Context) -> Result:
         "sd": sd.item(),
         "kurtosis": (z**4).mean().item(),  # 3 for a Gaussian
         "largest": values.abs().max().item(),
-        "weights": len(values),
+        "n_weights": len(values),
         "layers": len(layers),
         "parameters": sum(p.numel() for p in network.parameters()),
     }
@@ -699,7 +699,7 @@ def divergence(config: Divergence, context: Context) -> Result:
         if not math.isfinite(losses[-1]):
             break
     finite = math.isfinite(losses[-1])
-    metrics = {"steps": len(losses), "last_loss": losses[-1], "diverged": float(not finite)}
+    metrics = {"updates": len(losses), "last_loss": losses[-1], "diverged": float(not finite)}
     return Result(
         metrics, {"loss": losses}, {"variance": np.array(variances)}, outcome="done" if finite else "diverged"
     )
@@ -721,7 +721,8 @@ def largest_rate(config: LargestRate, context: Context) -> Result:
         low, high = (middle, high) if good else (low, middle)
         context.progress(number + 1, config.halvings)
     return Result(
-        {"log_rate": (low + high) / 2, "low": low, "high": high}, {"log_rate": tried, "trains": trains}
+        {"log_rate": (low + high) / 2, "trains_at": low, "fails_at": high},
+        {"log_rate": tried, "trains": trains},
     )
 
 
