@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lib.core import PROFILES, InputError, Profile, Record, sha256
-from lib.project import module_name, slugs
+from lib.project import module_name, read_yaml, slugs
 from lib.reading import Missing, Post, Runs, data_sets, open_post
 from lib.runs.records import Damaged
 from lib.stats import METHODS, Interval, Method, interval, number
@@ -172,12 +172,7 @@ def load(project: Path, slug: str) -> tuple[Claim, ...]:
     name = f"posts/{slug}/claims.yml"
     if not path.exists():
         return ()
-    import yaml
-
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from error
+    entries = read_yaml(path, name)
     if not isinstance(entries, list):
         raise InputError(f"{name}: a list of claims is wanted, each beginning with '- id: …'")
     claims = tuple(_claim(entry, slug, f"{name}, claim {i}") for i, entry in enumerate(entries, 1))

@@ -171,16 +171,35 @@ def _from_text(text: str, kind: type) -> Value | None:
         return None
 
 
+def parsed(text: str, name: str) -> dict[str, Any]:
+    """A notebook's JSON, held against the schema of nbformat 4. Raises InputError, which begins with `name`."""
+    from nbformat.validator import get_validator
+
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}: not a notebook: no JSON at line {error.lineno}; restore it from git"
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{name}: not a notebook: nested too deeply") from error
+    if not isinstance(document, dict) or document.get("nbformat") != 4:
+        raise InputError(f"{name}: not a notebook of nbformat 4; open it in Jupyter and save it again")
+    minor = document.get("nbformat_minor")
+    schema = get_validator(4, minor if minor in (0, 1, 2, 3, 4, 5) else 5, relax_add_props=True)
+    for wrong in schema.iter_errors(document):
+        raise InputError(f"{name}: not a notebook of nbformat 4: {wrong.message.removeprefix('data.'):.200}")
+    return document
+
+
 def _cells(path: Path) -> list[dict[str, Any]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no notebook: {error}") from error
-    cells = document.get("cells") if isinstance(document, dict) else None
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) and "source" in cell for cell in cells):
-        raise InputError(f"{path} is no notebook of nbformat 4: it has no list of cells")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a notebook: no UTF-8 text") from error
+    cells: list[dict[str, Any]] = parsed(text, str(path))["cells"]
     return cells
 
 

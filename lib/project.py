@@ -80,17 +80,30 @@ def valid_slug(slug: str) -> str:
     return slug
 
 
-@lru_cache(maxsize=4)
-def _yaml(path: Path, stamp: int) -> dict[str, Any]:
+def read_yaml(path: Path, name: str) -> Any:
+    """A YAML file's plain values. Raises InputError, which begins with `name`, for a file that cannot be read as such."""
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # ValueError: no UTF-8, no such date
+        raise InputError(f"{name}: is not YAML: {' '.join(str(error).split())}") from error
+
+
+@lru_cache(maxsize=4)
+def _config(path: Path, stamp: int) -> dict[str, Any]:
+    found = read_yaml(path, str(path)) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: a mapping is wanted, such as 'project:' and 'website:'")
+    return found
 
 
 def site_config(project: Path) -> dict[str, Any]:
     """`_quarto.yml` as plain values."""
     path = project / MARKER
-    return _yaml(path, path.stat().st_mtime_ns)
+    return _config(path, path.stat().st_mtime_ns)

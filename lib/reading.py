@@ -597,7 +597,7 @@ def front_matter(notebook: Path) -> dict[str, Any]:
             if cell["cell_type"] == "raw" and text.startswith("---"):
                 found = yaml.safe_load(text.removeprefix("---").removesuffix("---"))
                 return found if isinstance(found, dict) else {}
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             f"{notebook}: its front matter cannot be read: {' '.join(str(error).split())}"
         ) from error

@@ -117,9 +117,13 @@ def test_a_parameters_cell_that_is_not_plain_is_refused(tmp_path: Path, source: 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is no notebook: "),
-        ("[]", "no list of cells"),
-        ('{"cells": 3}', "no list of cells"),
+        ("{", "not a notebook: no JSON at line 1"),
+        ("[" * 100_000, "not a notebook: nested too deeply"),
+        ("[]", "not a notebook of nbformat 4"),
+        (
+            '{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+            "4: cells must be array",
+        ),
         (None, "No such file"),
     ],
 )

@@ -26,9 +26,9 @@ from typing import Any
 
 import lxml.etree
 import lxml.html
-import yaml
 
 from lib.core import InputError
+from lib.project import read_yaml
 from lib.site.check import Problem
 from lib.site.settings import settings
 
@@ -83,10 +83,7 @@ def _yaml(path: Path, fields: tuple[str, ...] | None = None) -> dict[str, Any]:
     name = "/".join(path.parts[-3:] if path.parent.parent.name == "posts" else path.parts[-2:])
     if not path.is_file():
         return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: is not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(path, name) or {}
     if not isinstance(found, dict):
         raise InputError(f"{name}: a mapping is wanted")
     for key in found if fields else ():

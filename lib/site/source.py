@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,10 @@ from typing import Any
 import yaml
 
 from lib.core import InputError
+from lib.notebooks import parsed
+
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What the YAML reader raises; ValueError for a date that is none."""
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "label": str,
@@ -153,14 +156,7 @@ def read(path: Path, root: Path, name: str | None = None) -> Page:
 
 
 def _notebook(text: str, name: str) -> Page:
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{name}: not a notebook: no JSON at line {error.lineno}; restore it from git"
-        ) from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("cells"), list) or raw.get("nbformat") != 4:
-        raise InputError(f"{name}: not a notebook of nbformat 4; open it in Jupyter and save it again")
+    raw = parsed(text, name)
     cells: list[Cell] = []
     meta: dict[str, Any] = {}
     labels: dict[str, int] = {}
@@ -217,10 +213,10 @@ def _front_matter(text: str, where: str) -> dict[str, Any]:
     body = re.sub(r"\A---[ \t]*\n|\n(---|\.\.\.)[ \t]*\Z", "", text.strip())
     try:
         meta = yaml.safe_load(body)
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 2}" if line is not None else ""
-        problem = getattr(error, "problem", "") or ""
+        problem = getattr(error, "problem", None) or ("" if line is not None else str(error))
         raise InputError(
             f"{where}: the front matter is not YAML{at}: {problem}; quote texts that hold ':' or '#'"
         ) from error
@@ -287,7 +283,7 @@ def _options(lines: list[str], where: str) -> tuple[dict[str, Any], list[str]]:
         return {}, rest
     try:
         options = yaml.safe_load("\n".join(head)) or {}
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         at = getattr(getattr(error, "problem_mark", None), "line", 0)
         raise InputError(
             f"{where}: the option line {head[min(at, len(head) - 1)]!r} is not YAML; quote its text"

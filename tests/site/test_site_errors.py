@@ -117,7 +117,7 @@ def test_bad_front_matter(tmp_path: Path, front: str, message: str) -> None:
         ("{", "no JSON at line 1"),
         ("[]", "nbformat 4"),
         ('{"cells": [], "nbformat": 3}', "nbformat 4"),
-        ('{"cells": [], "nbformat": 4}', "no front matter"),
+        ('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "no front matter"),
     ],
 )
 def test_not_a_notebook(tmp_path: Path, text: str, message: str) -> None:

@@ -1,0 +1,214 @@
+"""Documents that are wrong in ways nobody thought of: each is read, or refused in one line that names it. Nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lib import bench, claims, notebooks
+from lib.core import PostsError
+from lib.site import embedded, mirror, settings, source
+from tests.site import project
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 2**70, 1e308, float("nan"), float("inf")),
+    *("", " ", "\x00", "\ud7ff\u202e", "a" * 5000, "../../etc/passwd", "/etc/passwd", "{{< x >}}", "'\"]]>"),
+    *(
+        "<script>alert(1)</script>",
+        "$\\notacommand$",
+        "@fig-none",
+        "[@none]",
+        "::: {.x}",
+        "#| label: fig-x\n1",
+        "---",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [{}],
+        {"": ""},
+        {"a": {"a": {"a": []}}},
+        ["a", 1, None],
+        "2024-13-45",
+        "=1+1",
+        "%s%n",
+        "\u2028",
+    ),
+)
+"""What is put in place of a value."""
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of each value in a document of lists and dictionaries."""
+    yield path
+    entries: Any = ()
+    if isinstance(document, dict):
+        entries = document.items()
+    elif isinstance(document, list):
+        entries = enumerate(document)
+    for key, value in entries:
+        yield from places(value, (*path, key))
+
+
+def spoilt(document: Any, rng: random.Random) -> Any:
+    """A copy with one to three values replaced, removed, doubled, or wrapped."""
+    document = copy.deepcopy(document)
+    for _ in range(rng.randint(1, 3)):
+        *path, last = rng.choice([place for place in places(document) if place] or [(None,)])
+        if last is None:
+            return rng.choice(HOSTILE)
+        inside = document
+        for key in path:
+            inside = inside[key]
+        match rng.randrange(5):
+            case 0 | 1:
+                inside[last] = rng.choice(HOSTILE)
+            case 2:
+                del inside[last]
+            case 3:
+                inside[last] = [inside[last], copy.deepcopy(inside[last])]
+            case 4 if isinstance(inside, dict):
+                inside[str(rng.choice(HOSTILE))] = inside.pop(last)
+            case _:
+                inside.insert(last, rng.choice(HOSTILE)) if isinstance(inside, list) else inside.clear()
+    return document
+
+
+def garbled(text: str, rng: random.Random) -> bytes:
+    """The text with some bytes changed, cut out, or added."""
+    content = bytearray(text.encode())
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(content) + 1)
+        match rng.randrange(3):
+            case 0:
+                content[at : at + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del content[at : at + rng.randrange(1, 40)]
+            case _:
+                content[at:at] = rng.choice(
+                    [b"\n", b"\x00", b"\xff", b": ", b"{", b"]", b'"', b"- ", b"&a *a", b"\t"]
+                )
+    return bytes(content)
+
+
+def told(reading: Callable[[], object]) -> bool:
+    """Whether what cannot be read is refused in words; True where it was."""
+    try:
+        reading()
+    except PostsError as error:
+        said = str(error)
+    else:
+        return False
+    assert said and len(said) < 20_000
+    return True
+
+
+def attempts(text: str, document: Any, count: int, dump: Callable[[Any], str]) -> Iterator[bytes]:
+    """Spoilt documents and garbled texts by a seed that a failing test prints."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for number in range(count):
+        if number % 2:
+            yield garbled(text, rng)
+        else:
+            yield dump(spoilt(document, rng)).encode(errors="surrogatepass")
+
+
+COUNT = pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+
+
+def a_notebook() -> Any:
+    """The smallest of our notebooks."""
+    path = min(ROOT.glob("posts/*/index.ipynb"), key=lambda path: path.stat().st_size)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@COUNT
+def test_notebooks(tmp_path, count):
+    """The site's reader and the reader of parameters."""
+    path, document = tmp_path / "index.ipynb", a_notebook()
+    refused = 0
+    for content in attempts(json.dumps(document), document, count, json.dumps):
+        path.write_bytes(content)
+        refused += told(lambda: source.read(path, tmp_path))
+        told(lambda: notebooks.check(path, {"profile": "smoke"}))
+    assert refused > count / 10
+
+
+@pytest.mark.long
+def test_pages_are_rendered_or_refused(tmp_path):
+    """The whole way to HTML, for a page with every construct."""
+    root = project.make(tmp_path)
+    path = root / "posts/torture/index.ipynb"
+    text = path.read_text(encoding="utf-8")
+    refused = 0
+    for content in attempts(text, json.loads(text), 60, json.dumps):
+        path.write_bytes(content)
+        refused += told(
+            lambda: embedded.render_site(
+                settings.settings(root), project.stored(root), {}, root / ".build/pages", jobs=2
+            )
+        )
+    assert refused
+
+
+@COUNT
+def test_claims(tmp_path, count):
+    place = tmp_path / "posts/lsh/claims.yml"
+    place.parent.mkdir(parents=True)
+    text = (ROOT / "posts/lsh/claims.yml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)[:4]
+    text = yaml.safe_dump(document)
+    refused = 0
+    for content in attempts(text, document, count, yaml.safe_dump):
+        place.write_bytes(content)
+        refused += told(lambda: claims.load(tmp_path, "lsh"))
+    assert refused > count / 10
+
+
+@COUNT
+def test_settings_of_the_site(tmp_path, count):
+    root = project.make(tmp_path)
+    place = root / "_quarto.yml"
+    text = place.read_text(encoding="utf-8")
+    refused = 0
+    for content in attempts(text, yaml.safe_load(text), count, yaml.safe_dump):
+        place.write_bytes(content)
+        refused += told(lambda: settings.settings(root))
+    assert refused > count / 20
+
+
+@COUNT
+def test_exceptions_of_a_post(tmp_path, count):
+    """`mirror.yml`, as `posts check --mirror` reads it."""
+    shutil.copytree(ROOT / "posts/lsh", tmp_path / "posts/lsh", ignore=shutil.ignore_patterns("results"))
+    place = tmp_path / "posts/lsh/mirror.yml"
+    text = place.read_text(encoding="utf-8")
+    refused = 0
+    for content in attempts(text, yaml.safe_load(text), count, yaml.safe_dump):
+        place.write_bytes(content)
+        refused += told(lambda: mirror._yaml(place, mirror.FIELDS))
+    assert refused
+
+
+@COUNT
+def test_results_of_benchmarks(tmp_path, count):
+    place = tmp_path / "benchmarks/results/training_throughput.json"
+    place.parent.mkdir(parents=True)
+    text = (ROOT / "benchmarks/results/training_throughput.json").read_text(encoding="utf-8")
+    refused = 0
+    for content in attempts(text, json.loads(text), count, json.dumps):
+        place.write_bytes(content)
+        refused += told(lambda: bench.results(tmp_path))
+    assert refused > count / 10
