@@ -98,7 +98,7 @@ def test_profiles_have_no_config_twice_and_teachers_of_their_own_seed(profile):
     assert all(config.teacher.seed == config.seed for config in students)
     assert {config.teacher.key for config in students} <= set(keys)
     assert {config.experiment for config in configs} == {
-        "teacher", "transfer", "teacher_quality", "temperature", "omitted_digit", "transfer_set", "relatives",
+        "teacher", "transfer", "teacher_quality", "temperature", "omitted_digit", "each_digit", "transfer_set", "relatives",
         "mistakes", "slopes",
     }  # fmt: skip
     for experiment in {config.experiment for config in configs}:

@@ -248,10 +248,9 @@ def beside(post: Post, *, soft: Sequence[Any]) -> pd.DataFrame:
 def without_three(post: Post, *, arms: Sequence[Sequence[Any]]) -> pd.DataFrame:
     """Errors of students that never saw a 3 (mean ± sd, n), by arm and bias: all, and those on 3s; as text."""
     table = long(post.runs("omitted_digit").where(omitted=(3,), jitter=0))
-    most = table["epochs"].max()
     rows = []
     for arm in arms:
-        part = table[(table["arm"] == arm_name(*arm)) & (table["epochs"] == most)]
+        part = table[table["arm"] == arm_name(*arm)]
         for bias, title in (
             ("none", "as trained"),
             ("matched", "matched to the prior"),

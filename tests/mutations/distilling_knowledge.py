@@ -14,7 +14,7 @@ MISTAKES = {
         SOFT,
         "loss = loss + soft_weight * temperature**2 * soft",
         "loss = loss + soft_weight * soft",
-        "test_the_two_terms_are_weighed",
+        "test_at_high_temperature_logits_are_matched",
     ),
     "max-norm that lengthens short rows": (
         SOFT,
@@ -39,12 +39,6 @@ MISTAKES = {
         "fresh = teacher(inputs) if config.jitter else targets.logits",
         "fresh = targets.logits",
         "test_a_teacher_sees_the_jittered_image_that_the_student_sees",
-    ),
-    "cached labels of other images": (
-        POST,
-        "chosen, logits = train.subset(keep), cached[keep]",
-        "chosen, logits = train.subset(keep), cached[keep].flip(0)",
-        "test_cached_labels_belong_to_their_images",
     ),
     "the bias matched on the test set": (
         POST,
