@@ -186,7 +186,7 @@ def parsed(text: str, name: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("nbformat") != 4:
         raise InputError(f"{name}: not a notebook of nbformat 4; open it in Jupyter and save it again")
     minor = document.get("nbformat_minor")
-    schema = get_validator(4, minor if minor in (0, 1, 2, 3, 4, 5) else 5, relax_add_props=True)
+    schema = get_validator(4, minor if minor in (0, 1, 2, 3, 4, 5) else 5)
     for wrong in schema.iter_errors(document):
         raise InputError(f"{name}: not a notebook of nbformat 4: {wrong.message.removeprefix('data.'):.200}")
     return document

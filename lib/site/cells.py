@@ -10,6 +10,7 @@ import base64
 import binascii
 import html
 import re
+from contextlib import suppress
 from typing import Any
 
 from lib.core import InputError
@@ -271,19 +272,30 @@ def _image(cell: Cell, i: int, nth: int, state: State) -> Node:
     label = cell.options.get("label") or f"cell-{cell.number}"
     name = f"{state.stem}_files/figure-html/{label}-output-{i + 1}.{EXTENSIONS[kind]}"
     state.files[name] = data
-    given = (output.get("metadata") or {}).get(kind) or {}
+    given = _pixels((output.get("metadata") or {}).get(kind))
     found = size(data, name)
     if not given.get("width") and found:
         # An image that says nothing of its size is shown as large as it is.
         given = {"width": found[0], "height": found[1]}
     elif given.get("width") and not given.get("height") and found:
-        given = {"width": given["width"], "height": round(int(given["width"]) * found[1] / found[0])}
+        given = {"width": given["width"], "height": round(given["width"] * found[1] / found[0])}
     alt = cell.options.get("fig-alt", "")
     alt = alt[nth] if isinstance(alt, list) and nth < len(alt) else "" if isinstance(alt, list) else alt
-    values = [[key, str(round(float(given[key])))] for key in ("width", "height") if given.get(key)]
+    values = [[key, str(round(given[key]))] for key in ("width", "height") if given.get(key)]
     classes = ["img-fluid", *(["nolightbox"] if cell.options.get("lightbox") is False else [])]
     values += [["alt", " ".join(alt.split())]] if alt else []
     return {"t": "Image", "c": [["", classes, values], [], [name, ""]]}
+
+
+def _pixels(given: Any) -> dict[str, float]:
+    """The width and the height that an output's metadata give, where they are numbers of pixels that can be."""
+    found: dict[str, float] = {}
+    for key in ("width", "height"):
+        with suppress(TypeError, ValueError, OverflowError, AttributeError):
+            value = float(given.get(key))
+            if 0 < value < 1e5:
+                found[key] = value
+    return found
 
 
 def _alt_only(image: Node) -> list[Node]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lib.core import InputError
 from lib.project import MARKER, site_config
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,27 +58,30 @@ def settings(root: Path) -> Site:
     website, project = _part(raw, "website"), _part(raw, "project")
     html = {**raw, **_part(_part(raw, "format"), "html")}
     navbar = _part(website, "navbar")
-    items = [NavItem(_text(item, "text"), _text(item, "href")) for item in navbar.get("left", [])]
-    footer = _part(website, "page-footer") if isinstance(website.get("page-footer"), dict) else {}
+    items = [NavItem(_text(item, "text"), _text(item, "href")) for item in _of(navbar, "left", list[Any]())]
+    footer = website.get("page-footer")
+    footer = _of(
+        _part(website, "page-footer") if isinstance(footer, dict) else {"center": footer}, "center", ""
+    )
     return Site(
         root=root,
         title=_text(website, "title"),
-        description=str(website.get("description", "")).strip(),
+        description=_of(website, "description", "").strip(),
         url=_text(website, "site-url").rstrip("/"),
-        repo_url=str(website.get("repo-url", "")).rstrip("/"),
-        repo_branch=str(website.get("repo-branch", "main")),
-        output=str(project.get("output-dir", "_site")),
+        repo_url=_of(website, "repo-url", "").rstrip("/"),
+        repo_branch=_of(website, "repo-branch", "main"),
+        output=_of(project, "output-dir", "_site"),
         navbar=tuple(items),
-        footer=" ".join(str(footer.get("center", website.get("page-footer") or "")).split()),
-        bibliography=_list(raw.get("bibliography")),
-        render=_list(project.get("render")) or ("**/*.qmd", "**/*.ipynb"),
-        image=str(website.get("image", "")),
-        toc=bool(html.get("toc", True)),
-        toc_title=str(html.get("toc-title", "On this page")),
-        toc_depth=int(html.get("toc-depth", 3)),
-        code_fold=html.get("code-fold", False),
-        code_summary=str(html.get("code-summary", "Code")),
-        lightbox=bool(html.get("lightbox", False)),
+        footer=" ".join(footer.split()),
+        bibliography=_texts(raw, "bibliography"),
+        render=_texts(project, "render") or ("**/*.qmd", "**/*.ipynb"),
+        image=_of(website, "image", ""),
+        toc=_of(html, "toc", True),
+        toc_title=_of(html, "toc-title", "On this page"),
+        toc_depth=_of(html, "toc-depth", 3),
+        code_fold="show" if html.get("code-fold") == "show" else _of(html, "code-fold", False),
+        code_summary=_of(html, "code-summary", "Code"),
+        lightbox=_of(html, "lightbox", False),
     )
 
 
@@ -93,7 +98,20 @@ def _text(values: Any, name: str) -> str:
     return values[name].strip()
 
 
-def _list(value: Any) -> tuple[str, ...]:
+def _of(values: dict[str, Any], name: str, default: T) -> T:
+    """A value of the default's type; the default where there is none."""
+    value = values.get(name)
     if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(map(str, value))
+        return default
+    if type(value) is not type(default):
+        raise InputError(f"{MARKER}: {name} is {value!r}; {type(default).__name__} is wanted")
+    return value
+
+
+def _texts(values: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A text, or a list of texts."""
+    found = [values[name]] if isinstance(values.get(name), str) else _of(values, name, list[Any]())
+    for text in found:
+        if not isinstance(text, str):
+            raise InputError(f"{MARKER}: {name} has {text!r}; texts are wanted")
+    return tuple(found)

@@ -315,7 +315,7 @@ def _consistent(options: Mapping[str, Any], where: str) -> None:
     if isinstance(options.get("fig-cap"), list) and label:
         raise InputError(f"{where}: a list of captions would give {label} twice; use fig-cap with fig-subcap")
     if "renderings" in options:
-        if sorted(options["renderings"]) != ["dark", "light"]:
+        if sorted(map(str, options["renderings"])) != ["dark", "light"]:
             raise InputError(f"{where}: renderings is {options['renderings']!r}; [light, dark] is wanted")
         if "fig-subcap" in options or "layout-ncol" in options:
             raise InputError(
