@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.core import InputError, Provenance, Record
@@ -134,3 +135,10 @@ def test_where_no_run_fits_there_is_no_number():
     post = Post(record("divergence", 0, {"diverged": 0.0}, bn=True, lr=0.1))
     assert len(q.diverged(post, bn=False, lr=0.5)) == 0
     assert len(q.growth(Post(), bn=True)) == 0
+
+
+def test_a_range_over_seeds_in_words():
+    assert q.between(pd.Series([0.0131, math.nan, 0.012])) == "0.012 to 0.013"
+    assert q.between(pd.Series([12.0, 36.2])) == "12 to 36"
+    assert q.between(pd.Series([0.5, 0.5])) == "0.50"
+    assert q.between(pd.Series([math.nan])) == "not to be had"

@@ -46,6 +46,15 @@ def over_seeds(values: pd.Series) -> Interval:
     return t_interval(values.to_numpy(dtype=float))
 
 
+def between(values: pd.Series) -> str:
+    """The smallest and the largest over seeds, in words, to two digits."""
+    found = values.dropna()
+    if not len(found):
+        return "not to be had"
+    low, high = (f"{number:#.2g}".rstrip(".") for number in (found.min(), found.max()))
+    return low if low == high else f"{low} to {high}"
+
+
 # --- one number a seed ---------------------------------------------------------------------------------------------
 
 
