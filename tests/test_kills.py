@@ -105,6 +105,70 @@ def test_two_sweeps_share_one_store(toy_copy, tmp_path):
     assert len(digests(tmp_path / "store")) == 10
 
 
+def pages(folder):
+    """What a site holds: the bytes of each of its files."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.long
+def test_a_site_and_its_notebooks_killed_while_they_are_made(project_copy, tmp_path):
+    """Kernels run, pages are rendered, the folder is swapped: whenever it dies, the last good site or the new one is there."""
+    pytest.importorskip("papermill")
+    from tests.site.project import code, make, markdown, notebook
+
+    def write(root, text):
+        cells = (markdown(text), code("import time\ntime.sleep(0.3)\nprint(6 * 7)"))
+        return make(root, {"a": notebook('title: "A post"\ndate: 2024-01-02', *cells)})
+
+    def build(root):
+        return begin(project_copy, "site", "--renderer", "embedded", POSTS_ROOT=str(root))
+
+    whole, root = write(tmp_path / "whole", "New."), write(tmp_path / "killed", "Old.")
+    (root / "posts/other").mkdir()
+    assert build(root).wait(300) == 0
+    old = pages(root / "_site")
+    assert build(whole).wait(300) == 0
+    new = pages(whole / "_site")
+    assert old["posts/a/index.html"] != new["posts/a/index.html"] and b"42" in new["posts/a/index.html"]
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    write(root, "New.")
+    began = time.monotonic()
+    assert build(write(tmp_path / "timed", "New.")).wait(300) == 0
+    took = time.monotonic() - began
+    for _ in range(12):
+        process = build(root)
+        time.sleep(took * rng.uniform(0.2, 1))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        out = root / "_site" if (root / "_site").exists() else root / "_site.old"
+        assert pages(out) in (old, new)
+    assert build(root).wait(300) == 0
+    assert pages(root / "_site") == new
+    assert not (root / "_site.old").exists()
+
+
+@pytest.mark.long
+def test_without_room_for_a_file_a_sweep_ends_in_words_and_goes_on_later(toy_copy, tmp_path):
+    """No file may grow beyond 600 bytes (RLIMIT_FSIZE), as on a disk that is full."""
+    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);" + (
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)); from lib.cli import main; sys.exit(main())"
+    )
+    arguments = ("run", "toy-post", "--profile", "smoke", "--jobs", "1")
+    env = toy_copy.env | {"POSTS_STORE": str(tmp_path / "killed"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", limit, *arguments], cwd=toy_copy.root, env=env, capture_output=True, text=True, timeout=120
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode in (1, 2) and "Traceback" not in said and "too large" in said, said
+    digests(tmp_path / "killed")
+    assert begin(toy_copy, *arguments, POSTS_STORE=str(tmp_path / "killed")).wait(120) == 0
+    assert begin(toy_copy, *arguments, POSTS_STORE=str(tmp_path / "whole")).wait(120) == 0
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole") != {}
+
+
 WRITER = """
 import sys, numpy as np
 from tests.test_kills import a_record, Thing
