@@ -14,6 +14,9 @@ A worker that dies costs the run it was computing: Dask gives it to another work
 of a shared store; a run that its workers do not survive is an `error`. When the scheduler is gone the sweep ends with a
 PostsError; finished records are kept, and the same command goes on with the others.
 
+At most two runs a worker are handed out at a time, so that neither the scheduler's memory nor the caller's locks grow with
+the length of the sweep.
+
 A worker must have the same code as the caller (told by the run's fingerprint) and computes one run at a time, because
 threads of one process share torch's settings. `--device cuda` asks for workers with `--resources GPU=1`.
 """
@@ -22,10 +25,12 @@ from __future__ import annotations
 
 import logging
 import queue
+import resource
 import tempfile
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -137,6 +142,8 @@ class _Run:
         self.topic = f"posts-{uuid.uuid4().hex}"
         self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.futures: dict[str, Future] = {}
+        self.begun: set[str] = set()
+        self.window = 0
         self.waiting: dict[str, set[str]] = {}  # artifact's key: keys of the runs that wait for it
         self.wants: dict[str, dict[str, Config]] = {}  # run's key: artifacts that it asked for
         self.locks: dict[str, ExitStack] = {}
@@ -146,10 +153,15 @@ class _Run:
         self.shared = self._look_around()
         self.client.subscribe_topic(self.topic, lambda event: self.inbox.put(("event", event[1])))
         try:
-            for key in list(self.tasks):
-                self._begin(key)
-            while self.futures:
-                self._next()
+            todo = deque(self.tasks)
+            while todo or self.futures:
+                while todo and len(self.futures) < self.window:
+                    if (
+                        key := todo.popleft()
+                    ) not in self.begun:  # an artifact may have been asked for before its turn
+                        self._begin(key)
+                if self.futures:
+                    self._next()
         finally:
             for future in self.futures.values():
                 future.release()
@@ -165,6 +177,8 @@ class _Run:
             raise InputError(
                 f"no worker of {self.address} offers a GPU; start one with `dask worker --resources GPU=1`"
             )
+        self.window = max(8, 2 * len(workers))
+        _allow_files(self.window + 256)
         store = Path(next(iter(self.tasks.values())).store).absolute()
         store.mkdir(parents=True, exist_ok=True)
         mark = store / f".{self.topic}.part"
@@ -176,6 +190,7 @@ class _Run:
 
     def _begin(self, key: str) -> None:
         """Hand a run to the cluster, unless another process on this store has it in hand."""
+        self.begun.add(key)
         task = self.tasks[key]
         store = Store(task.store)
         supplies: list[Kept] = []
@@ -312,6 +327,13 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise this process's limit of open files, as far as it may: each run that is under way holds a lock."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
 
 def _close(client: Client) -> None:
