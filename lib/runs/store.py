@@ -86,7 +86,7 @@ class Store:
         """Keep a record (and the artifact its run made) in place of an earlier one."""
         path = self.place(record.post, record.experiment, record.key)
         body = record_to_plain(record)
-        beside = set()
+        before, beside = self._named(path), set()
         for name, kind, arrays in (("arrays", "", record.arrays), ("artifact", ".artifact", artifact)):
             if arrays:
                 content = pack_arrays(arrays)
@@ -95,9 +95,19 @@ class Store:
                 files.write_whole(place, content)
                 beside.add(place)
         files.write_whole(path, seal(body))
-        for old in path.parent.glob(f"{record.key}.*safetensors"):
-            if old not in beside:
-                old.unlink(missing_ok=True)
+        for old in before - beside:
+            old.unlink(missing_ok=True)
+
+    def _named(self, path: Path) -> set[Path]:
+        """The files of arrays that belong to the record in `path`; a folder of many thousands is not searched for them."""
+        try:
+            body = unseal(path.read_bytes(), str(path))
+        except OSError:  # there is none, or the write that follows will say why
+            return set()
+        except Damaged:
+            return set(path.parent.glob(f"{path.stem}.*safetensors"))
+        kinds = {"arrays": "", "artifact": ".artifact"}
+        return {self._beside(path, kind, body[name]) for name, kind in kinds.items() if body.get(name)}
 
     def artifact(self, config: Config) -> dict[str, np.ndarray] | None:
         """The artifact of a config, or None where its run was not computed here or makes none. Raises Damaged."""
