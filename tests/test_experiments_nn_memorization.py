@@ -220,13 +220,6 @@ def test_members_that_are_done_are_not_trained_again(data):
     assert np.array_equal(resumed.arrays["train"], whole.arrays["train"])
 
 
-def test_real_data_are_learned_unevenly(room):
-    """Even here: after one epoch some examples are right far more often than chance lets them be."""
-    fields = COUNTED | {"images": 300, "members": 10, "together": 10, "width": 32, "lr": 0.01}
-    real, noise = (post.run(post.PCorrect(**fields | {"kind": kind}), room) for kind in ("real", "randx"))
-    assert real.metrics["dispersion_train_first"] > 2 * noise.metrics["dispersion_train_first"]
-
-
 # --- filters, searches ---------------------------------------------------------------------------------------------
 
 
