@@ -241,6 +241,7 @@ def test_the_search_is_around_fresh_noise_and_around_real_images(room):
     assert found.metrics["own_last"] == found.series["own"][-1]
     on_real = post.run(post.Csr(**SEARCHED | {"kind": "real"}), room)
     assert on_real.series["own"] == on_real.series["real"]
+    assert found.arrays["example"].shape == found.arrays["adversarial"].shape == (3, 32, 32)
 
 
 def test_the_originals_radius_never_binds(room):
@@ -261,6 +262,11 @@ def test_the_pair_is_an_example_and_what_changes_its_answer(room):
     before, after, label = pair["answers"]
     both = torch.from_numpy(np.stack([pair["example"], pair["adversarial"]]))
     assert network(both).argmax(1).tolist() == [before, after] and before == label != after
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    nn.init.zeros_(constant[1].weight)
+    none = post._pair(constant, found, config)  # nothing to be found
+    assert none["answers"][0] == none["answers"][1]
+    assert np.array_equal(none["example"], none["adversarial"])
 
 
 @pytest.mark.long

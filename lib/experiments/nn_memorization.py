@@ -581,15 +581,15 @@ def csr(config: Csr, context: Context) -> Result:
 
 
 def _pair(network: nn.Module, found: Sets, config: Csr) -> dict[str, np.ndarray]:
-    """The first test image that is classified correctly and critical: itself, what the search found, both answers and the label."""
+    """A test image, what the search found, both answers and the label: the first that is critical and classified correctly, or
+    else the first that is critical, or else, where none is, one for which the search found nothing.
+    """
     search = lass(
         network, found.test_images, r=config.r / 255, alpha=ALPHA, beta=BETA, max_iterations=config.iterations,
         generator=derived_generator(config.seed, "search"),
     )  # fmt: skip
-    good = (search.critical & (search.before == found.test_labels)).nonzero()[:, 0]
-    if not len(good):
-        return {}
-    one = int(good[0])
+    rank = search.critical.int() * 2 + (search.before == found.test_labels).int()
+    one = int(rank.argmax())
     return {
         "example": found.test_images[one].cpu().numpy(),
         "adversarial": search.adversarial[one].cpu().numpy(),
