@@ -173,7 +173,7 @@ PLANS: dict[Profile, _Plan] = {
         partial_noise={
             "images": 128, "width": 32, "epochs": 15, "batch_size": 64, "lr": 0.05, "interval": 5, "tested": 200,
         },
-        strengths={"none": (0.0,), "dropout": (0.5,), "weight_decay": (1e-2,), "input_noise": (0.2,)},
+        strengths={"none": (0.0,), "dropout": (0.8,), "weight_decay": (1e-2,), "input_noise": (0.2,)},
         shares=(0.0, 0.4, 0.8),
     ),
     "laptop": _Plan(

@@ -22,11 +22,11 @@ MISTAKES = {
         "moving = moving + 0 * centre",
         "test_what_is_reported_lies_in_the_box_and_has_another_answer",
     ),
-    "noise that is drawn only for the active": (
+    "a search in whatever mode the network is": (
         LASS,
-        "noise = torch.randn(inputs.shape, generator=generator, device=generator.device)\n                moving = moving.add_(noise.to(inputs)[active], alpha=beta)",
-        "noise = torch.randn(moving.shape, generator=generator, device=generator.device)\n                moving = moving.add_(noise.to(inputs), alpha=beta)",
-        "test_an_example_that_is_done_does_not_move_the_others",
+        "    with evaluating(network):",
+        "    if True:",
+        "test_the_search_is_made_in_evaluation_mode",
     ),
     "the noise that was trained on, for fresh noise": (
         POST,
