@@ -179,7 +179,7 @@ PLANS: dict[Profile, _Plan] = {
         refine={
             **_COMMON,
             "data": "shapes",
-            "images": 96,
+            "images": 64,
             "validation": 32,
             "tested": 64,
             "network": "resnet",
