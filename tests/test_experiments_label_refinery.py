@@ -357,7 +357,7 @@ def test_pictures(colour, grey):
     last = Link(**BASE | {"previous": FIRST, "arm": "dynamic_soft", "generation": 2})
     first = Overlap(**DIGITS | {"data": "svhn"})
     digits = Overlap(**DIGITS | {"data": "svhn", "previous": first, "arm": "dynamic_soft", "generation": 2})
-    arrays = post.run(Pictures(last=last, digits=digits, data="tiny", seed=0), Both(colour.set)).arrays
+    arrays = post.run(Pictures(last=last, digits=digits, seed=0), Both(colour.set)).arrays
     assert arrays["samples"].shape == (25, 3, 32, 32) and arrays["digit_samples"].shape == (25, 28, 60)
     assert (arrays["pair_labels"][:, 0] != arrays["pair_labels"][:, 1]).all()
     assert arrays["chain"].shape == (2, 2, 10) and arrays["digit_labels"].shape == (3, 3, 10)

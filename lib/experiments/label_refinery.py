@@ -122,7 +122,6 @@ class Pictures(Config, post=POST, experiment="pictures"):
 
     last: Link
     digits: Overlap
-    data: str
     seed: int
 
 
@@ -304,7 +303,7 @@ def configs(profile: Profile) -> list[Config]:
         digits = next(
             c for c in _overlap(plan, seed) if c.arm == "dynamic_soft" and c.overlap == plan.levels[-1]
         )
-        out.append(Pictures(last=strong[-1], digits=digits, data=plan.refine["data"], seed=seed))
+        out.append(Pictures(last=strong[-1], digits=digits, seed=seed))
     return list(dict.fromkeys(out))
 
 
@@ -785,7 +784,7 @@ def _label_quality(taught: Taught, passes: int = 20) -> dict[str, float]:
 def run_pictures(config: Pictures, context: Context) -> Result:
     """Samples of both data sets, crops of different classes that look alike, and the labels of crops along two chains."""
     sets = sets_of(config.last, context)
-    data: ImageSet = context.data(config.data)
+    data: ImageSet = context.data(config.last.data)
     channels, scaling = sets.train.shape[1], _scaling(config.last)
     images, labels = sets.train[:256], sets.classes[:256, 0]
     made = derived_generator(config.seed, "pictures")
