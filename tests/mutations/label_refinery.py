@@ -26,7 +26,7 @@ MISTAKES = {
         '    passes = 1 + COPIES if config.all_copies or config.arm == "static_frozen" else 1',
         "test_equal_updates_unless_as_posted",
     ),
-    "the last weights for the best": (
+    "another rule than the stopping that was asked for": (
         POST,
         "Stopping(5, min_delta=0.1)) if config.posted_stopping",
         "Stopping(5, min_delta=0.0)) if not config.posted_stopping",
