@@ -62,8 +62,11 @@ def cdist_error(post: Post) -> pd.Series:
     return post.runs("distances").per_seed("cdist_error")
 
 
-def densities(runs: Runs) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
-    """Frames for the slider: by step, the density of each arm (means over seeds); and the places where it is."""
+def densities(runs: Runs, most: int = 16) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
+    """Frames for the slider: by step, the density of each arm (means over seeds); and the places where it is.
+
+    most: frames; where there are more steps, some in equal distances, the first and the last among them.
+    """
     frames: dict[str, dict[str, list[float]]] = {}
     centre: list[float] = []
     for terms, name in TERMS.items():
@@ -72,8 +75,9 @@ def densities(runs: Runs) -> tuple[dict[str, dict[str, list[float]]], list[float
             continue
         centre = [float(value) for value in records[0].arrays["centre"]]
         mean = np.mean([record.arrays["density"] for record in records], axis=0)
-        for step, row in zip(records[0].series["step"], mean, strict=True):
-            frames.setdefault(f"{step:.0f}", {})[name] = [float(value) for value in row]
+        steps = records[0].series["step"]
+        for at in np.unique(np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int)):
+            frames.setdefault(f"{steps[at]:.0f}", {})[name] = [float(value) for value in mean[at]]
     return frames, centre
 
 
