@@ -12,6 +12,13 @@ import pytest
 from tests.conftest import ROOT, clean_environment
 
 NOTEBOOKS = sorted((ROOT / "posts").glob("*/index.ipynb"))
+FIRST_AT_ONCE = pytest.mark.parametrize(
+    "notebook",
+    [*NOTEBOOKS[:1], *(pytest.param(path, marks=pytest.mark.long) for path in NOTEBOOKS[1:])],
+    ids=[path.parent.name for path in NOTEBOOKS],
+    scope="session",
+)
+"""For what one notebook shows as well as ten: the others are long tests."""
 
 COMPUTE = ("torch", "torchvision", "sklearn", "joblib", "numba", "llvmlite", "rapidfuzz", "jaxtyping")
 """What only the extra `compute` installs."""
@@ -43,8 +50,9 @@ sys.meta_path[:] = [Absent if finder is PathFinder else finder for finder in sys
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `notebook` runs once for each post."""
-    if "notebook" in metafunc.fixturenames:
+    """A test that takes `notebook` runs once for each post, unless it says for which."""
+    said = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "notebook" in metafunc.fixturenames and "notebook" not in said:
         metafunc.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.parent.name, scope="session")
 
 

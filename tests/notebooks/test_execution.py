@@ -11,7 +11,7 @@ import pytest
 
 from lib.notebooks import parameters
 from tests.conftest import ROOT
-from tests.notebooks.conftest import NOTEBOOKS, Shell, papermill, shell
+from tests.notebooks.conftest import FIRST_AT_ONCE, NOTEBOOKS, Shell, papermill, shell
 
 pytest.importorskip("papermill")
 
@@ -59,6 +59,7 @@ def test_smoke_draws_every_figure_and_says_that_it_is_smoke(notebook: Path, smok
     assert "stderr" not in shown(smoke), "a notebook displays what it says, not warnings"
 
 
+@FIRST_AT_ONCE
 @pytest.mark.parametrize("folder", ["root", "post"])
 def test_smoke_from_the_root_and_from_the_folder_of_the_post(
     notebook: Path, smoke: Path, plain: Shell, tmp_path: Path, folder: str
@@ -68,6 +69,7 @@ def test_smoke_from_the_root_and_from_the_folder_of_the_post(
     assert "smoke run: it shows that the code runs" in shown(out)
 
 
+@FIRST_AT_ONCE
 def test_published_records_are_drawn_from_the_folder_of_the_post(notebook: Path, plain: Shell) -> None:
     pytest.importorskip("nbval")
     plain.passes(
