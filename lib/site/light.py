@@ -15,6 +15,15 @@ LINE = re.compile(
 )
 UNCOLOURED = re.compile(r'<span class="(?:op|bu|va|pp|ex|ot|wa|in|re)">([^<]*)</span>')
 ANNOTATION = re.compile(r"<semantics>(.*?)<annotation[^>]*>.*?</annotation></semantics>", re.S)
+ACCENTS = {
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "\u00af",
+    "\u0307": "\u02d9",
+    "\u0308": "\u00a8",
+    "\u20d7": "\u2192",
+}
+ACCENT = re.compile(rf'<mo accent="true">([{"".join(ACCENTS)}])</mo>')
 
 
 def lighter(html: str, line: str) -> str:
@@ -30,5 +39,5 @@ def lighter(html: str, line: str) -> str:
     # HTML knows what <math> is, and nothing here asks for the TeX behind it.
     html = ANNOTATION.sub(r"\1", CODE.sub(code, html))
     # A hat is an accent by itself; as a combining character it would want one before it.
-    html = html.replace('<mo accent="true">\u0302</mo>', '<mo accent="true">^</mo>')
+    html = ACCENT.sub(lambda found: f'<mo accent="true">{ACCENTS[found[1]]}</mo>', html)
     return html.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
