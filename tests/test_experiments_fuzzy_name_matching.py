@@ -267,7 +267,7 @@ def test_cost_has_as_many_reviews_as_professors_and_keys_keep_true_pairs():
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore:The inplace keyword")  # recordlinkage beside a newer pandas
+@pytest.mark.filterwarnings("ignore:The (inplace|copy) keyword")  # recordlinkage beside a newer pandas
 @pytest.mark.parametrize("arm", post.PEERS)
 def test_peers_link_febrl(arm):
     pytest.importorskip({"splink": "splink", "dedupe": "dedupe"}.get(arm, "recordlinkage"))
