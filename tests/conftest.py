@@ -28,7 +28,7 @@ CHECKED = ["lib.augment", "lib.methods", "lib.muon", "lib.nets"]
 APART = {"test_mutations.py", "test_kills.py"}
 """Files whose tests share nothing and take long."""
 BUILT = ("real", "built", "embedded")
-"""Fixtures that build a site once in each process."""
+"""Fixtures that build a site once in each process; the first of them that a test has says with whom it goes."""
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
 
 # Of several processes of tests each has one thread.
@@ -55,9 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group = item.path.as_posix()
         if (call := getattr(item, "callspec", None)) and "notebook" in call.params:
             group = f"notebook {call.params['notebook'].parent.name}"
-        for name in BUILT:
-            if name in getattr(item, "fixturenames", ()):
-                group = name
+        built = [name for name in BUILT if name in getattr(item, "fixturenames", ())]
+        group = built[0] if built else group
         item.add_marker(pytest.mark.xdist_group(group))
 
 
