@@ -45,6 +45,7 @@ if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "tor
     install_import_hook(CHECKED, "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those stay together that share a built site, a notebook, or else a file."""
     if not config.pluginmanager.hasplugin("xdist"):
