@@ -14,8 +14,8 @@ PROFILE ?= published
 PY    := $(VENV)/bin/python
 POSTS := $(PY) -m lib
 
-# A process a core, of one thread each; tests that share something costly stay in one (tests/conftest.py).
-PARALLEL := -n logical --maxprocesses 8 --dist
+# A process a core, of one thread each (tests/conftest.py); the tests of a file, or the cells of a notebook, stay together.
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 
 extras_site    := site
 extras_compute := site,compute
@@ -33,11 +33,11 @@ test: $(VENV)/.has-test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(PY) -m pytest $(PARALLEL) loadfile --nbval-lax posts/
-	$(PY) -m pytest $(PARALLEL) loadgroup
+	$(PY) -m pytest $(PARALLEL) --nbval-lax posts/
+	$(PY) -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.has-test
-	$(PY) -m pytest $(PARALLEL) loadgroup -m long
+	$(PY) -m pytest $(PARALLEL) -m long
 
 serve: $(VENV)/.has-site
 	$(POSTS) serve

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ["lib.augment", "lib.methods", "lib.muon", "lib.nets"]
-APART = {"test_mutations.py", "test_kills.py"}
-"""Files whose tests share nothing and take long."""
-BUILT = ("real", "built", "embedded")
-"""Fixtures that build a site once in each process; the first of them that a test has says with whom it goes."""
 NOT_COPIED = {"build", "data", "dist", "node_modules"}
 
 # Of several processes of tests each has one thread.
@@ -43,22 +39,6 @@ if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "tor
     from jaxtyping import install_import_hook
 
     install_import_hook(CHECKED, "beartype.beartype")
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those stay together that share a built site, a notebook, or else a file."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.path.name in APART:
-            continue
-        group = item.path.as_posix()
-        if (call := getattr(item, "callspec", None)) and "notebook" in call.params:
-            group = f"notebook {call.params['notebook'].parent.name}"
-        built = [name for name in BUILT if name in getattr(item, "fixturenames", ())]
-        group = built[0] if built else group
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
