@@ -88,11 +88,11 @@ def read_yaml(path: Path, name: str) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (
         OSError,
+        yaml.YAMLError,
         ValueError,
         RecursionError,
-        yaml.YAMLError,
-    ) as error:  # ValueError: no UTF-8, no such date
-        raise InputError(f"{name}: is not YAML: {' '.join(str(error).split())}") from error
+    ) as error:  # ValueError: no UTF-8, or no such date
+        raise InputError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
 @lru_cache(maxsize=4)

@@ -183,7 +183,6 @@ def test_stacking_tails_and_steps(post):
     close(q.coverage(post, method="plain", split="temporal"), 0.89)
     assert len(q.stacked_table(post.runs("stacking"))) == len(q.STACKED)
     close(q.tail_gain(post, level=0.95), 0.1)
-    close(q.beta_gain(post, beta=0.5), -0.1)
     close(q.step_gain(post, law="ring", steps=4), 0.3)
     close(q.step_gain(post, law="ring", steps=2, metric="between"), 0.1)
 

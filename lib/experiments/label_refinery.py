@@ -33,6 +33,7 @@ from lib.convnets import convnet, fast_convnet, resnet, resnet18
 from lib.core import Checkpoint, Config, Context, InputError, Profile, Result
 from lib.data.images import ImageSet
 from lib.methods.calibration import calibration_error
+from lib.methods.memorization import random_labels
 from lib.methods.modes import evaluating
 from lib.methods.soft_labels import answers, entropy, one_hot, smoothed, soften
 from lib.schedules import triangular
@@ -425,7 +426,10 @@ def sets_of(config: Link, context: Context) -> Sets:
         data.train.subset(slice(there - config.validation, None)),
         data.test.subset(slice(config.tested)),
     )
-    classes = noisy(train.labels, config.noise, n_classes, config.seed)[:, None]
+    classes = train.labels[:, None]
+    if config.noise:
+        drawn = derived_generator(config.seed, "label noise")
+        classes = random_labels(train.labels, n_classes, config.noise, drawn)[:, None]
     images = [train.images, held.images, test.images]
     if config.overlap is not None:
         for place, part in enumerate((train, held, test)):
@@ -434,16 +438,6 @@ def sets_of(config: Link, context: Context) -> Sets:
             classes = found if place == 0 else classes
         images[1:] = [middle(part) for part in images[1:]]
     return Sets(images[0], classes, images[1], held.labels, images[2], test.labels, n_classes)
-
-
-def noisy(labels: Tensor, share: float, n_classes: int, seed: int) -> Tensor:
-    """Labels of which a share is drawn at random from all classes."""
-    if not share:
-        return labels
-    made = derived_generator(seed, "label noise")
-    drawn = torch.randint(n_classes, labels.shape, generator=made).to(labels.device)
-    which = torch.rand(labels.shape, generator=made).to(labels.device) < share
-    return torch.where(which, drawn, labels)
 
 
 def composed(

@@ -356,11 +356,6 @@ def tail_gain(post: Post, *, level: float) -> pd.Series:
     return _tail(post, 1.0, 0.0, level) - _tail(post, 1.0, 4.0, level)
 
 
-def beta_gain(post: Post, *, beta: float, level: float | None = None) -> pd.Series:
-    """How much smaller the excess of the score is with `beta` than with 1 (above a quantile, or over all)."""
-    return _tail(post, 1.0, 0.0, level) - _tail(post, beta, 0.0, level)
-
-
 def _tail(post: Post, beta: float, weight: float, level: float | None) -> pd.Series:
     name = "excess" if level is None else f"excess_{level}"
     return post.runs("tails").where(beta=beta, weight=weight).per_seed(name)

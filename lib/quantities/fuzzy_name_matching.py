@@ -394,26 +394,6 @@ def curves(post: Post, value: str = "correct") -> pd.DataFrame:
     return runs.series(value)[[*place, "value"]].merge(labels, on=place)
 
 
-def pooled(post: Post, *, model: str, decision: str) -> Interval:
-    """Wilson's interval of correct links over the test professors of all seeds together."""
-    found = np.concatenate(
-        [r.arrays[decision] for r in post.runs("matching").where(model=model, noise=NOISE).records]
-    )
-    return wilson(int((found == 0).sum()), len(found))
-
-
-def pooled_p(post: Post, *, model: str, decision: str, over: str, over_decision: str) -> float:
-    """McNemar's p over the test professors of all seeds together."""
-    runs = post.runs("matching").where(noise=NOISE)
-    mine = {r.config["seed"]: r.arrays[decision] == 0 for r in runs.where(model=model).records}
-    theirs = {r.config["seed"]: r.arrays[over_decision] == 0 for r in runs.where(model=over).records}
-    a, b = (
-        np.concatenate([side[seed] for seed in sorted(mine.keys() & theirs.keys())])
-        for side in (mine, theirs)
-    )
-    return mcnemar(int((a & ~b).sum()), int((~a & b).sum()))
-
-
 def final_table(post: Post) -> pd.DataFrame:
     """The original's table beside ours, as text: Metric, the original's New and Previous, ours with t intervals over seeds."""
     rows = []

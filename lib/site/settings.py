@@ -59,10 +59,8 @@ def settings(root: Path) -> Site:
     html = {**raw, **_part(_part(raw, "format"), "html")}
     navbar = _part(website, "navbar")
     items = [NavItem(_text(item, "text"), _text(item, "href")) for item in _of(navbar, "left", list[Any]())]
-    footer = website.get("page-footer")
-    footer = _of(
-        _part(website, "page-footer") if isinstance(footer, dict) else {"center": footer}, "center", ""
-    )
+    foot = website.get("page-footer")
+    footer = _of(foot if isinstance(foot, dict) else {"center": foot}, "center", "")
     return Site(
         root=root,
         title=_text(website, "title"),
