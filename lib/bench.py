@@ -142,15 +142,25 @@ def paired(seconds: np.ndarray, scale: float = 1.0) -> dict[str, float]:
 
 
 def mean(values: Sequence[float]) -> dict[str, Any]:
-    """`value`, `low`, `high`, `n` and `values`: the mean of one number a seed with Student's 95 % interval."""
+    """`value`, `low`, `high`, `n` and `values`: the mean of independent numbers with Student's 95 % interval.
+
+    One number alone has none: `low` and `high` are None.
+    """
     found = t_interval(values)
+    alone = found.n == 1
     return {
         "value": found.mean,
-        "low": found.low,
-        "high": found.high,
+        "low": None if alone else found.low,
+        "high": None if alone else found.high,
         "n": found.n,
         "values": [float(value) for value in values],
     }
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """The number of a row without a peer and its interval, in words."""
+    interval = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+    return f"{row['value']:.4g}{interval}"
 
 
 def bar(row: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Exit status: 0 done (a diverged run is a result), 1 a run or a notebook failed, 
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,9 @@ WIDE = 160
 """Columns for tables where there is no terminal to ask."""
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
+
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What a machine may say to any use of a file: no right to, a disk that is read-only or full."""
 
 Renderer = Literal["auto", "quarto", "embedded"]
 Slugs = Annotated[list[str] | None, typer.Argument(help="posts; all of them where none is given")]
@@ -50,6 +54,11 @@ def main() -> None:
         code = 130
     except BrokenPipeError:
         code = 0
+    except OSError as error:
+        if error.errno not in NOT_OURS or error.filename is None:
+            raise
+        _say_error(f"{error.filename}: {error.strerror}")
+        code = 2
     except Exception as error:
         # Usage errors come from click, or from the copy of it that newer versions of typer carry.
         if not hasattr(error, "format_message"):
@@ -392,10 +401,15 @@ def bench(
             "case", "ours", "peer or bar", "unit", "ratio", title=result["title"], title_justify="left"
         )
         for row in result["rows"]:
-            interval = f"[{row['low']:.4g}, {row['high']:.4g}], n = {row['n']}"
             if "value" in row:
-                cells = (f"{row['value']:.4g} {interval}", benchmarks.bar(row), row["unit"], "")
+                cells = (
+                    f"{benchmarks.measured(row)}, n = {row['n']}",
+                    benchmarks.bar(row),
+                    row["unit"],
+                    "",
+                )
             else:
+                interval = f"[{row['low']:.4g}, {row['high']:.4g}], n = {row['n']}"
                 cells = (
                     f"{row['ours']:.4g}",
                     f"{row['peer']:.4g}",

@@ -130,6 +130,23 @@ def test_two_workers_with_the_callers_store(nodes, toy_copy, tmp_path):
     assert code == 0 and "0 computed, 10 were there" in out, out
 
 
+def elsewhere(copy, address, store):
+    """A sweep by workers that do not see the caller's store; what went wrong, as text."""
+    script = (
+        "import lib.runs.cluster as c, lib.runs.sweep as s; c._exists = c.elsewhere\n"
+        f"r = s.compute({POST!r}, 'smoke', executor=c.Cluster('dask://{address}'))\n"
+        "print([(e.status, e.error) for e in r.endings.values() if e.status != 'done'])"
+    )
+    module = copy.root / "lib" / "runs" / "cluster.py"
+    module.write_text(module.read_text() + "\n\ndef elsewhere(path):\n    return False\n")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=copy.root, capture_output=True, text=True, timeout=120,
+        env=copy.env | {"POSTS_STORE": str(store)},
+    )  # fmt: skip
+    good = done.returncode == 0 and done.stdout.strip().endswith("[]")
+    return "" if good else done.stdout + done.stderr
+
+
 @pytest.mark.long
 def test_workers_that_do_not_see_the_store_return_records(nodes, toy_copy, tmp_path):
     """The caller keeps what they computed, artifacts travel to the runs that ask, and are made once."""
@@ -137,21 +154,23 @@ def test_workers_that_do_not_see_the_store_return_records(nodes, toy_copy, tmp_p
     for _ in range(2):
         nodes.worker(TOY_LOG=str(log))
     nodes.wait_for(2)
-    script = (
-        "import lib.runs.cluster as c, lib.runs.sweep as s; c._exists = c.elsewhere\n"
-        f"r = s.compute({POST!r}, 'smoke', executor=c.Cluster('dask://{nodes.address}'))\n"
-        "print([(e.status, e.error) for e in r.endings.values() if e.status != 'done'])"
-    )
-    module = toy_copy.root / "lib" / "runs" / "cluster.py"
-    module.write_text(module.read_text() + "\n\ndef elsewhere(path):\n    return False\n")
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=toy_copy.root, capture_output=True, text=True, timeout=120,
-        env=toy_copy.env | {"POSTS_STORE": str(tmp_path / "store")},
-    )  # fmt: skip
-    assert done.returncode == 0 and done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+    assert not elsewhere(toy_copy, nodes.address, tmp_path / "store")
     assert digests(tmp_path / "store") == expected(toy_copy, tmp_path)
     counts = Counter(log.read_text().split())
     assert len(counts) == 10 and set(counts.values()) == {1}
+
+
+@pytest.mark.long
+def test_workers_that_do_not_see_the_store_are_given_what_the_caller_has(nodes, toy_copy, tmp_path):
+    """No artifact of the caller's is computed again."""
+    code, out = run(toy_copy, "--profile", "smoke", "--only", "walk", POSTS_STORE=str(tmp_path / "store"))
+    assert code == 0, out
+    log = tmp_path / "log"
+    nodes.worker(TOY_LOG=str(log))
+    nodes.wait_for(1)
+    assert not elsewhere(toy_copy, nodes.address, tmp_path / "store")
+    onward = {path.stem for path in (tmp_path / "store" / POST / "onward").glob("*.json")}
+    assert sorted(log.read_text().split()) == sorted(onward) and len(onward) == 2
 
 
 @pytest.mark.long

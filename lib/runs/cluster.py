@@ -62,6 +62,7 @@ Kept = tuple[Record, dict[str, np.ndarray] | None]
 class Job:
     """What travels to a worker. code: the fingerprint of the run's code as the caller has it. topic: where events go.
 
+    The task's deadline is in seconds since the epoch on the way, because each machine's `time.monotonic()` is its own.
     shared: whether `task.store` is the caller's own. for_artifact: a record without its artifact is not enough.
     supplies: artifacts for a worker whose store is its own.
     """
@@ -205,6 +206,8 @@ class _Run:
                 self.locks[key] = held
             supplies = [_kept(store, config) for config in self.wants.get(key, {}).values()]
             task = replace(task, ask=True)
+        if task.deadline is not None:
+            task = replace(task, deadline=task.deadline - time.monotonic() + time.time())
         job = Job(
             task,
             _fingerprint(task.config),
@@ -381,6 +384,8 @@ def work(job: Job) -> Answer:
     with _one_at_a_time:
         worker.log_event(job.topic, {"kind": "started", "key": key})
         task = job.task if job.shared else replace(job.task, store=_own_store())
+        if task.deadline is not None:
+            task = replace(task, deadline=task.deadline - time.time() + time.monotonic())
         store = Store(task.store)
         for record, artifact in job.supplies:
             store.put(record, artifact)

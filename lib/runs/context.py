@@ -38,8 +38,8 @@ class Task:
     """A config to compute, with where and how; small and picklable, so that it travels to any worker.
 
     device: a torch device. threads: CPU threads of the run (they enter the order of sums, so they enter the provenance).
-    deadline: seconds since the epoch after which a run stops at its next checkpoint, and none is begun. replaces: the
-    date of the store's record that is to be computed again; with any other finished record there is nothing to do.
+    deadline: `time.monotonic()` after which a run stops at its next checkpoint, and none is begun. replaces: the date of
+    the store's record that is to be computed again; with any other finished record there is nothing to do.
     renew: also compute artifacts again that other code than today's made; else they are used, and the run is as stale.
     ask: raise `ArtifactWanted` for an artifact that is not there, for whoever gave the task to have it made.
     """
@@ -82,10 +82,9 @@ class RunContext(Context):
         self.code = dict(code_of(task.config))
         self.fingerprints: dict[str, str] = {}
         self.watcher = watcher
-        deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
         code = Provenance({}, self.code, "", True, {}, "", 0, 0, 0, 0, "").code_fingerprint
         place = self.store.checkpoint(task.config)
-        self._checkpoint = FileCheckpoint(place, code, every=checkpoint_seconds(), deadline=deadline)
+        self._checkpoint = FileCheckpoint(place, code, every=checkpoint_seconds(), deadline=task.deadline)
 
     def data(self, name: str) -> Any:
         data = _load(name, self.device)
@@ -180,7 +179,7 @@ def compute_one(
             record, made = None, False
         if record is not None and record.finished and made and record.provenance.date != task.replaces:
             return Ending(config.key, "already there")
-        if task.deadline is not None and time.time() >= task.deadline:
+        if task.deadline is not None and time.monotonic() >= task.deadline:
             return Ending(config.key, "suspended", error="time was up before it began")
         context = RunContext(task, watcher)
         return _compute(task, context, store)

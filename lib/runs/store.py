@@ -130,10 +130,13 @@ class Store:
         return self._of(config, ".checkpoint")
 
     def set_aside(self, config: Config) -> Path:
-        """Rename a damaged record so that the config can be computed again; the new name."""
+        """Rename a damaged record so that the config can be computed again; the new name. Raises InputError."""
         path = self._of(config)
         aside = path.with_suffix(".damaged")
-        path.replace(aside)
+        try:
+            path.replace(aside)
+        except OSError as error:
+            raise InputError(f"cannot set {path} aside: {error.strerror or error}") from error
         return aside
 
     def lock(self, config: Config, *, wait: bool) -> AbstractContextManager[bool]:

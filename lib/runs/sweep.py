@@ -123,7 +123,7 @@ def compute(
     report.present = len(report.configs) - len(wanted)
     if not wanted:
         return report
-    deadline = None if minutes is None else time.time() + 60 * minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     tasks = [
         Task(
             config,
@@ -178,7 +178,7 @@ def publish(
     store = store or Store(project.store_path(project_root))
     by_experiment = experiments.configs(slug, profile)
     out = []
-    with files.lock(store.path / "locks" / f"publish-{slug}", wait=True):
+    with files.lock(project_root / ".build/locks" / f"publish-{slug}", wait=True):
         for experiment, configs in by_experiment.items():
             found = lookup(slug, {config.key: config for config in configs}, project_root, store)
             records = [found[config.key] for config in configs if config.key in found]

@@ -188,10 +188,9 @@ def _compared(row: Mapping[str, Any]) -> str:
 
 
 def _measured(row: Mapping[str, Any]) -> str:
-    from lib.bench import bar
+    from lib.bench import bar, measured
 
-    value = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-    return _cells(row["case"], value, row["unit"], bar(row), str(row["n"]))
+    return _cells(row["case"], measured(row), row["unit"], bar(row), str(row["n"]))
 
 
 def _cells(*texts: str) -> str:
