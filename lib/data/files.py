@@ -26,6 +26,10 @@ class Known:
     size: int | None = None
 
 
+UNPACKED = 2**30
+"""Bytes that a packed file may hold whose size is not known."""
+
+
 def places(root: Path | None = None) -> tuple[Path, ...]:
     """Folders in which data sets are looked for, first match wins; only `root` where it is given.
 
@@ -78,7 +82,7 @@ def read_checked(folder: Path, known: Known, remedy: str) -> bytes:
     if not path.is_file():
         raise InputError(f"{path} is missing. {remedy}")
     try:
-        content = path.read_bytes() if path is plain else gzip.decompress(path.read_bytes())
+        content = path.read_bytes() if path is plain else _unpacked(path, known.size or UNPACKED)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is not a whole gzip file ({error}). {remedy}") from error
     except OSError as error:
@@ -93,6 +97,12 @@ def read_checked(folder: Path, known: Known, remedy: str) -> bytes:
             f"{known.md5} is expected. {remedy}"
         )
     return content
+
+
+def _unpacked(path: Path, most: int) -> bytes:
+    """The content of a gzip file, up to a byte more than `most`: a small file may claim to hold any amount."""
+    with gzip.open(path) as file:
+        return file.read(most + 1)
 
 
 def remedy(name: str) -> str:

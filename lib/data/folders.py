@@ -139,17 +139,18 @@ def _decoded(files: list[_File], spec: Folders) -> np.ndarray:
             path = files[i].path
             try:
                 with Image.open(path) as image:
-                    pixels = np.asarray(image.convert("RGB"))
+                    size = image.size
+                    if size == (spec.size, spec.size):  # of another size nothing is decoded
+                        out[i] = np.asarray(image.convert("RGB"))
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise InputError(
                     f"{path} cannot be decoded ({error}). "
                     f"Replace it by a good copy, or copy {spec.name} again."
                 ) from error
-            if pixels.shape != out.shape[1:]:
+            if size != (spec.size, spec.size):
                 raise InputError(
-                    f"{path} is {pixels.shape[1]} × {pixels.shape[0]}; {spec.size} × {spec.size} is expected"
+                    f"{path} is {size[0]} × {size[1]}; {spec.size} × {spec.size} is expected"
                 )
-            out[i] = pixels
 
     with ThreadPoolExecutor(_cores()) as pool:
         for _ in pool.map(block, range(0, len(files), BLOCK)):

@@ -99,15 +99,19 @@ def check_air_quality(place: Path) -> None:
 def parse_air_quality(text: str) -> Table:
     """The hours of a file's text. Raises InputError naming the line that cannot be read."""
     rows = csv.DictReader(io.StringIO(text))
-    if missing := [name for name in ("Time", *AIR_COLUMNS) if name not in (rows.fieldnames or ())]:
+    try:
+        names, entries = rows.fieldnames or (), list(rows)
+    except csv.Error as error:
+        raise InputError(f"{AIR_QUALITY.name}, line {rows.line_num + 1}: {error}. {_REMEDY}") from error
+    if missing := [name for name in ("Time", *AIR_COLUMNS) if name not in names]:
         raise InputError(f"{AIR_QUALITY.name} has no column {', '.join(missing)}. {_REMEDY}")
     values = []
-    for row in rows:
+    for line, row in enumerate(entries, 2):
         try:
             hour = float(row["Time"].split(":")[0])
             values.append([*(float(row[column]) for column in AIR_COLUMNS), hour])
         except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{AIR_QUALITY.name}, line {rows.line_num}: {error}. {_REMEDY}") from error
+            raise InputError(f"{AIR_QUALITY.name}, line {line}: {error}. {_REMEDY}") from error
     if not values:
         raise InputError(f"{AIR_QUALITY.name} has no rows. {_REMEDY}")
     return table("air_quality", "Air quality", [*AIR_COLUMNS.values(), "hour"], np.array(values))
