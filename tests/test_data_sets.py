@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 
 from lib import data
 from lib.core import InputError
-from tests.test_data_files import idx, mnist_arrays, write_cifar10, write_folders, write_mnist, write_svhn
+from tests.test_data_files import (
+    idx,
+    md5,
+    mnist_arrays,
+    write_cifar10,
+    write_folders,
+    write_mnist,
+    write_svhn,
+)
 
 torch = pytest.importorskip("torch")
 
-from lib.data import cifar10, folders, mnist, svhn  # noqa: E402
+from lib.data import cifar10, crops, folders, mnist, svhn  # noqa: E402
+from lib.data.files import Known  # noqa: E402
 from lib.data.images import ORDER_SEED, ImageSet, Split  # noqa: E402
 
 
@@ -50,12 +59,12 @@ def damage(path: Path, how: str) -> str:
 DAMAGE = ["truncated", "altered", "lengthened", "emptied", "removed"]
 
 
-def assert_refused(name: str, place: Path, file: Path, words: str) -> None:
-    """Loading and checking both name the file, the fault and the remedy."""
+def assert_refused(name: str, place: Path, file: Path, words: str, of: str = "") -> None:
+    """Loading and checking both name the file, the fault and the remedy, which is to fetch the set `name`."""
     with pytest.raises(InputError, match=words) as caught:
-        data.load(name, root=place)
+        data.load(of or name, root=place)
     assert str(file) in str(caught.value) and f"posts data fetch {name}" in str(caught.value)
-    found = data.status(name, place)
+    found = data.status(of or name, place)
     assert (found.state, found.where, found.detail) == ("damaged", place, str(caught.value))
 
 
@@ -239,6 +248,20 @@ def test_svhn_damage_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     write_svhn(tmp_path / "SVHN", monkeypatch)
     file = tmp_path / "SVHN" / getattr(svhn, known).name
     assert_refused("svhn", tmp_path, file, damage(file, how))
+
+
+def test_crops_without_labels_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+    file = tmp_path / crops.FILE.name
+    np.savez(file, images=images)
+    monkeypatch.setattr(crops, "FILE", Known(file.name, md5(file.read_bytes())))
+    with pytest.raises(InputError, match="of \\(6, 32, 32, 3\\); uint8 of \\(1083"):
+        data.load("svhn-crops", root=tmp_path)
+    monkeypatch.setattr(crops, "SHAPE", images.shape)
+    found = data.load("svhn-crops", root=tmp_path)
+    assert np.array_equal(found.images.numpy(), images.transpose(0, 3, 1, 2)) and len(found.fingerprint) == 16
+    assert data.status("svhn-crops", tmp_path).state == "whole"
+    assert_refused("svhn", tmp_path, file, damage(file, "altered"), of="svhn-crops")
 
 
 # --- image folders ----------------------------------------------------------------------------------------

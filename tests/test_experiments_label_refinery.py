@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.data import load as data_set  # noqa: E402
 from lib.data.images import Split, tiny  # noqa: E402
 from lib.experiments import label_refinery as post  # noqa: E402
-from lib.experiments.label_refinery import Link, Mistake, Overlap, Pictures, Plateau  # noqa: E402
+from lib.experiments.label_refinery import Houses, Link, Mistake, Overlap, Pictures, Plateau  # noqa: E402
 from lib.methods.soft_labels import entropy, soft_cross_entropy  # noqa: E402
 from tests.test_training import Interrupted, Memory  # noqa: E402
 
@@ -94,7 +95,14 @@ def test_profiles_have_every_link_before_the_one_that_needs_it(profile):
             assert before.seed == config.seed and before.generation == config.generation - 1
             if config.experiment != "variants":
                 assert place[before.key] < place[config.key]
-    assert {c.experiment for c in configs} == {"refine", "overlap", "mistakes", "variants", "pictures"}
+    assert {c.experiment for c in configs} == {
+        "refine",
+        "overlap",
+        "mistakes",
+        "variants",
+        "pictures",
+        "houses",
+    }
     seeds = {e: {c.seed for c in configs if c.experiment == e} for e in ("refine", "overlap")}
     assert len(seeds["overlap"]) >= (2 if profile == "smoke" else 5)
     assert len(seeds["refine"]) >= (2 if profile == "smoke" else 3)
@@ -265,6 +273,40 @@ def test_the_divergence_of_labels_is_zero_for_the_oracle_and_high_for_hard_label
     }
     assert divergence["oracle"] == pytest.approx(0, abs=1e-6)
     assert 0.02 < divergence["labels"] < np.log(2)
+
+
+# --- house numbers -------------------------------------------------------------------------------------------------
+
+
+def test_crops_that_overlap_are_found_and_others_are_not():
+    digits = data_set("digits").train.images[:180]
+    made = post.streets(digits)
+    assert made.shape == digits.shape and torch.equal(made[0, :, :, 16:], made[1, :, :, :12])
+    grey = made[:, 0].float() / 255
+    found = post.likeness(grey[:-1], grey[1:]) > post.ALIKE
+    assert found.tolist() == [i % 3 < 2 for i in range(179)]
+    raised = torch.nn.functional.pad(grey[1::3], (0, 0, 0, 2))[:, 2:]  # two pixels higher
+    assert (post.likeness(grey[::3], raised) > post.ALIKE).all()
+    assert (post.likeness(torch.zeros(2, 28, 28), grey[:2]) == -1).all()  # nothing to compare
+
+
+def test_shares_are_told_for_a_part_of_the_crops():
+    config = Houses(data="digits", images=180, parts=2, apart=40, seed=1)
+
+    class Numbers(Room):
+        def data(self, name):
+            return data_set(name)
+
+    result = post.run(config, Numbers(None))
+    assert (
+        result.metrics["next"] == pytest.approx(result.metrics["known"]) and result.metrics["further"] < 0.05
+    )
+    assert result.metrics["looked_at"] == 90 and not result.arrays
+    assert not set(result.metrics) & set(config.to_dict())  # a frame could not hold both
+    assert post.run(config.replace(seed=0), Numbers(None)).arrays["samples"].shape == (25, 1, 28, 28)
+    for changes in ({"seed": 2}, {"apart": 90}):
+        with pytest.raises(InputError, match="180 images"):
+            post.run(config.replace(**changes), Numbers(None))
 
 
 # --- training ------------------------------------------------------------------------------------------------------

@@ -79,7 +79,9 @@ def chains():
             for number, accuracy in enumerate(accuracies, 1)
         ]
 
-    return Post(*chain("nothing", (0.7, 0.6, 0.5)), *chain("labels", (0.7, 0.7, 0.65)))
+    return Post(
+        *chain("nothing", (0.7, 0.6, 0.5)), *chain("labels", (0.7, 0.7, 0.65)), *chain("copies", (0.4, 0.3))
+    )
 
 
 def test_the_decline_goes_from_the_first_network_to_the_last(chains):
@@ -89,12 +91,23 @@ def test_the_decline_goes_from_the_first_network_to_the_last(chains):
     assert q.unkept(chains, generation=3).tolist() == pytest.approx([0.2, 0.2])
 
 
+def test_what_crops_share_is_beyond_what_crops_far_apart_do():
+    config = {"data": "digits", "seed": 0}
+    found = Record(
+        "p", "houses", "k", config, "done", {"next": 0.5, "further": 0.1, "known": 0.4}, {}, {}, PROVENANCE
+    )
+    assert q.shared(Post(found), data="digits").tolist() == pytest.approx([0.4])
+    assert q.shared(Post(found), data="digits", name="known").tolist() == [0.4]
+    assert q.shared(Post(found), data="svhn-crops").empty
+
+
 def test_variants_are_compared_with_hard_labels_of_their_own_where_there_are_any():
     def pair(changed, hard, soft):
         found = [link(0, soft, "variants", "dynamic_soft", changed=changed)]
         return found if hard is None else [*found, link(0, hard, "variants", changed=changed)]
 
-    post = Post(*pair("nothing", 0.5, 0.6), *pair("noise", 0.3, 0.45), *pair("teacher", None, 0.7))
+    plain = [link(0, 0.5), link(0, 0.6, arm="dynamic_soft"), link(0, 0.9, generation=1)]
+    post = Post(*plain, *pair("noise", 0.3, 0.45), *pair("teacher", None, 0.7))
     for changed, gain in {"nothing": 0.1, "noise": 0.15, "teacher": 0.2}.items():
         assert q.variant_gain(post, changed=changed).tolist() == pytest.approx([gain])
 
@@ -108,8 +121,10 @@ def test_the_originals_table_has_its_arithmetic():
 
 def test_tables_are_texts(chains):
     beside = q.beside(chains)
-    assert beside["Ours, augment = 1"].tolist() == ["70.0 ± 0.0 (2)", "60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
-    assert set(beside["Ours on SVHN"]) == {"–"} and beside.iloc[0, 2] == "68.7 ± 4.5"
+    ours = "Ours: CIFAR-10, augment = "
+    assert beside[f"{ours}1"].tolist() == ["70.0 ± 0.0 (2)", "60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
+    assert beside[f"{ours}0"].tolist() == ["40.0 ± 0.0 (2)", "30.0 ± 0.0 (2)", "–"]
+    assert set(beside["Ours: SVHN, augment = 1"]) == {"–"} and beside.iloc[0, 3] == "68.7 ± 4.5"
     post = Post(*(link(seed, 0.5 + seed / 10) for seed in range(3)))
     table = q.calibrated(post.runs("refine"), "strong")
     assert table.iloc[0].tolist() == [

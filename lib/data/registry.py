@@ -128,6 +128,17 @@ SOURCES: tuple[Source, ...] = (
         size_mb=246,
     ),
     Source(
+        name="svhn-crops",
+        title="SVHN (1,083 crops)",
+        kind="images without labels",
+        read="lib.data.crops:read",
+        check="lib.data.crops:check",
+        paths=("svhn-train-first-1083.npz",),
+        origin="the first 1,083 training images of SVHN as an array `images` of 1083 × 32 × 32 × 3 "
+        "(the whole set, svhn, can be fetched)",
+        size_mb=2.8,
+    ),
+    Source(
         name="digits",
         title="scikit-learn digits",
         kind="images",

@@ -38,6 +38,7 @@ FIXES = {
     "optimizer": "SGD with a cycle",
     "updates": "a third of the updates",
     "labels": "labels made anew",
+    "copies": "no copies (augment = 0)",
 }
 
 CHANGES = {
@@ -163,17 +164,21 @@ def unkept(post: Post, *, generation: int) -> pd.Series:
     return pd.Series(found, dtype=float, name="unkept").rename_axis("seed").sort_index()
 
 
+def shared(post: Post, *, data: str, name: str | None = None) -> pd.Series:
+    """Share of crops of house numbers that show a part of the next one, beyond what crops far apart give; or one of `houses`."""
+    runs = post.runs("houses").where(data=data)
+    return runs.per_seed("next") - runs.per_seed("further") if name is None else runs.per_seed(name)
+
+
 def variant_gain(post: Post, *, changed: str) -> pd.Series:
     """Gain of dynamic soft labels over hard ones with one thing changed; hard labels of the same images and noise."""
-    runs = post.runs("variants")
-    own = {record.config["changed"] for record in runs.records if record.config["arm"] == "labels"}
-    plain = changed if changed in own else "nothing"
-    at: dict[str, Any] = {"experiment": "variants"}
-    return difference(
-        post,
-        of={**at, "arm": "dynamic_soft", "changed": changed},
-        over={**at, "arm": "labels", "changed": plain},
-    )
+    plain: dict[str, Any] = {"experiment": "refine", "generation": 2, "crops": "strong"}
+    if changed == "nothing":
+        return gain(post, arm="dynamic_soft", crops="strong")
+    own: dict[str, Any] = {"experiment": "variants", "changed": changed}
+    runs = post.runs("variants").where(changed=changed, arm="labels")
+    over = own if runs.records else plain
+    return difference(post, of={**own, "arm": "dynamic_soft"}, over={**over, "arm": "labels"})
 
 
 # --- for figures and tables: frames --------------------------------------------------------------------------------
@@ -214,21 +219,19 @@ def mean_sd(values: Iterable[float], scale: float = 100, spec: str = ".1f") -> s
 
 
 def beside(post: Post) -> pd.DataFrame:
-    """The original's Table 1 beside our replica of its set-up with augmentation, in per cent; as text."""
+    """The original's Table 1 beside our replica of its set-up, in per cent; as text."""
+    frame = post.runs("mistakes").frame
     ours = {
-        (data, generation): mean_sd(group["test_accuracy"])
-        for (data, generation), group in post.runs("mistakes")
-        .where(fixed="nothing")
-        .frame.groupby(["data", "generation"])
+        key: mean_sd(group["test_accuracy"]) for key, group in frame.groupby(["data", "fixed", "generation"])
     }
-    own = sorted({data for data, _ in ours if data != "svhn"})
-    rows = []
-    for generation in range(1, 4):
-        texts = [_TABLE[place][generation - 1] for place in _TABLE]
-        mine = [ours.get((data, generation), "–") for data in own[:1]]
-        rows.append((f"R{generation}", *texts, *mine, ours.get(("svhn", generation), "–")))
-    heads = [f"{data}, augment = {augment}" for data, augment in _TABLE]
-    return pd.DataFrame(rows, columns=["Network", *heads, "Ours, augment = 1", "Ours on SVHN"])
+    own = next(data for data in frame["data"] if data != "svhn")
+    columns = {"Network": ["R1", "R2", "R3"]}
+    for (data, augment), line in _TABLE.items():
+        place = ("svhn" if data == "SVHN" else own, "nothing" if augment else "copies")
+        title = f"{data}, augment = {augment}"
+        columns[title] = list(line)
+        columns[f"Ours: {title}"] = [ours.get((*place, generation), "–") for generation in (1, 2, 3)]
+    return pd.DataFrame(columns)
 
 
 def calibrated(runs: Runs, crops: str) -> pd.DataFrame:

@@ -50,6 +50,12 @@ MISTAKES = {
         "flips = (flip,)",
         "test_svhn_is_an_experiment_like_the_others",
     ),
+    "crops compared with themselves": (
+        POST,
+        "other = others[:, max(0, -rise)",
+        "other = crops[:, max(0, -rise)",
+        "test_crops_that_overlap_are_found_and_others_are_not",
+    ),
     "a gain at other generations": (
         QUANTITIES,
         'at = {"experiment": experiment, "generation": 2, **fields}',
