@@ -5,14 +5,15 @@
 The recipe is `RECIPE`; the ideas are those of airbench (Jordan, arXiv 2404.00498, and its later form with Muon): a frozen
 whitening layer, three groups of two convolutions that begin as identities, batch norm without scale, whose biases learn
 fast, Muon for the kernels, a rate that falls in a straight line, label smoothing, alternating flips, reflected crops. What
-is ours: narrower groups, smaller images in the first epochs, an average of the weights, bfloat16 with channels-last on a processor, one thread, the loop of
-`lib.training`.
+is ours: narrower groups, smaller images in the first epochs, an average of the weights, bfloat16 with channels-last on a
+processor, one thread, the loop of `lib.training`.
 
 The optimiser, its rates and the smaller images were chosen by accuracy on 5,000 held-out training images, of one seed, with
-groups a third as wide and three epochs; width and epochs by the time that there is (`held_out=True` says how far they
-come). The test set was not looked at. Each seed then trains on all training images for a number of steps that is fixed beforehand, and the test set
-is seen once, at the end. A seed's numbers are kept in the store as soon as it has finished, so that an interrupted benchmark
-goes on with the next, and two processes share the seeds.
+groups a third as wide and three epochs; the number of epochs by the time that there is (`held_out=True` says how far they
+come: ten reach 88.7 % of held-out images, in two fifths of the time). The test set was not looked at. Each seed then trains
+on all training images for a number of steps that is fixed beforehand, and the test set is seen once, at the end. A seed's
+numbers are kept in the store as soon as it has finished, so that an interrupted benchmark goes on with the next, and two
+processes share the seeds.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Recipe:
     small_part: float = 0.6
 
 
-RECIPE = Recipe(widths=(48, 192, 192), epochs=10)
+RECIPE = Recipe(widths=(48, 192, 192), epochs=16)
 
 
 def learner(recipe: Recipe, images: Tensor, seed: int) -> ModuleLearner:
