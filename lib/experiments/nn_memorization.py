@@ -160,18 +160,18 @@ PLANS: dict[Profile, _Plan] = {
         seeds=2,
         close_seeds=2,
         p_correct={
-            "images": 256, "width": 32, "epochs": 6, "batch_size": 32, "lr": 0.01, "first": 1, "members": 10,
-            "together": 10, "tested": 256,
+            "images": 256, "width": 32, "epochs": 6, "batch_size": 32, "lr": 0.01, "first": 1, "members": 6,
+            "together": 6, "tested": 256,
         },
         filters={"images": 256, "width": 12, "epochs": 4, "batch_size": 64, "lr": 0.01, "shown": 12},
         csr={
-            "images": 256, "width": 8, "epochs": 8, "batch_size": 64, "lr": 0.01, "searched": 30, "interval": 4, "r": 0.3,
+            "images": 256, "width": 8, "epochs": 6, "batch_size": 64, "lr": 0.01, "searched": 20, "interval": 3, "r": 0.3,
             "iterations": 10, "radii": (0.3, 8.0), "budgets": (10,),
         },
         randx_moments={
-            "images": 256, "width": 8, "epochs": 8, "batch_size": 64, "lr": 0.01, "searched": 30, "r": 0.3, "iterations": 10,
+            "images": 256, "width": 8, "epochs": 6, "batch_size": 64, "lr": 0.01, "searched": 20, "r": 0.3, "iterations": 10,
         },
-        regularisation={"images": 128, "width": 32, "epochs": 15, "batch_size": 64, "lr": 0.05, "tested": 200},
+        regularisation={"images": 128, "width": 32, "epochs": 8, "batch_size": 64, "lr": 0.05, "tested": 200},
         partial_noise={
             "images": 128, "width": 32, "epochs": 15, "batch_size": 64, "lr": 0.05, "interval": 5, "tested": 200,
         },
@@ -601,7 +601,9 @@ def _pair(network: nn.Module, found: Sets, config: Csr) -> dict[str, np.ndarray]
 
 @run.register
 def randx_moments(config: RandxMoments, context: Context) -> Result:
-    """The ratio around fresh noise and around real images; top_share: of the real images, those with the commonest answer."""
+    """The ratio around fresh noise and around real images, also by the original's search (`posted_`); top_share: those with the
+    commonest answer.
+    """
     found = sets(config, config.kind, context, config.searched)
     network = _convnet(config, found)
     series = _trained(
@@ -616,6 +618,11 @@ def randx_moments(config: RandxMoments, context: Context) -> Result:
             generator=derived_generator(config.seed, "search"),
         )  # fmt: skip
         metrics[name] = search.ratio
+        posted = lass(
+            network, inputs, r=POSTED_RADIUS, alpha=ALPHA, beta=BETA, max_iterations=POSTED_ITERATIONS,
+            generator=derived_generator(config.seed, "search"),
+        )  # fmt: skip
+        metrics[f"posted_{name}"] = posted.ratio
         answers = search.before.bincount(minlength=found.n_classes)
         metrics[f"top_share_{name}"] = (answers.max() / len(inputs)).item()
     return Result(metrics)

@@ -89,7 +89,7 @@ def csr_off_paper(post: Post, *, kind: str) -> pd.Series:
 
 
 def moments(post: Post, *, kind: str, name: str) -> pd.Series:
-    """A number of `randx_moments`: `own`, `on_real`, `top_share_on_real`, `train_accuracy`."""
+    """A number of `randx_moments`: `own`, `on_real`, `posted_own`, `posted_on_real`, `top_share_on_real`, `train_accuracy`."""
     return post.runs("randx_moments").where(kind=kind).per_seed(name)
 
 

@@ -89,6 +89,13 @@ def gradient_ratio(post: Post, *, name: str = "sd", **fields: Any) -> pd.Series:
     return log10(gradient(post, name, bn=False, **fields) / gradient(post, name, bn=True, **fields))
 
 
+def network_effect(post: Post, **fields: Any) -> pd.Series:
+    """`gradient_ratio` in the paper's network minus that in the original's, with the same rule for the weights."""
+    return gradient_ratio(post, architecture="cifar", **fields) - gradient_ratio(
+        post, architecture="imagenet", **fields
+    )
+
+
 def useful_step(post: Post, *, bn: bool, batch: int, arm: str = "gradient") -> pd.Series:
     """The largest step up to which each one lowers the loss, before update `batch`."""
     return post.runs("step_sizes").where(bn=bn, arm=arm).per_seed(f"largest_{batch}")
@@ -182,6 +189,35 @@ def gradients(runs: Runs) -> pd.DataFrame:
             row["seeds"] = half["seed"].nunique()
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def two_by_two(post: Post) -> pd.DataFrame:
+    """log10 of the ratio of deviations by network and weights, the paper's and the original's; as text, with its smallest value."""
+    choices: dict[str, dict[str, Any]] = {
+        "Xavier, all layers": {"weights": "xavier_uniform", "linear": True},
+        "Kaiming fan-out, convolutions only": {"weights": "kaiming_normal_fan_out", "linear": False},
+    }
+    rows = []
+    for title, fields in choices.items():
+        for architecture, network in NETWORKS.items():
+            values = gradient_ratio(post, architecture=architecture, **fields).dropna()
+            if not len(values):
+                continue
+            found = over_seeds(values)
+            low, high = (f"{end:+.2f}" if found.known else "–" for end in (found.low, found.high))
+            rows.append(
+                (
+                    title,
+                    network,
+                    f"{found.mean:+.2f}",
+                    f"{low} to {high}",
+                    f"{values.min():+.2f}",
+                    len(values),
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["Weights", "Network", "log₁₀ ratio", "95 % interval", "Smallest", "Seeds"]
+    )
 
 
 def histogram(runs: Runs, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
