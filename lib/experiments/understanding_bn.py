@@ -209,7 +209,7 @@ ORIGINALS: tuple[Weights, bool] = ("kaiming_normal_fan_out", False)
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         data="shapes",
-        depth=14,
+        depth=8,
         width=4,
         batch_size=32,
         gradient_batch=8,
@@ -218,7 +218,7 @@ PLANS: dict[Profile, _Plan] = {
         original_seeds=1,
         other_seeds=0,
         curves={"depth": 8, "width": 4, "images": 64, "epochs": 4, "evaluated": 64},
-        curve_seeds=2,
+        curve_seeds=1,
         mistakes=("rate_kept", "stopped_early"),
         seeds=2,
         activation_seeds=2,
