@@ -26,6 +26,7 @@ from lib.experiments.trm import (  # noqa: E402
     Paths,
     Puzzles,
     RandomisedDepth,
+    Schedules,
     SeveralSolutions,
     Training,
     Walk,
@@ -123,6 +124,10 @@ def test_every_arm_at_laptop_has_three_seeds_and_close_ones_five():
             seeds.setdefault(arm, set()).add(config.seed)
     assert all(len(found) >= 3 for found in seeds.values())
     assert len(seeds[RandomisedDepth, "T1"]) == len(seeds[PathIndependence, "batch"]) == 5
+    # what the claims on passes compare: the posted start, and the middle noise
+    assert len(seeds[Aggregation, "start", 0.0, 600, "batch"]) == 5
+    assert len(seeds[Aggregation, "noise", 0.3, 600, "static"]) == 5
+    assert len(seeds[SeveralSolutions, "start", 0.0, 600, "batch"]) == 5
 
 
 def test_seeds_are_the_puzzles_too():
@@ -153,10 +158,16 @@ def test_randomised_depths_cost_what_fixed_ones_cost(profile):
             assert network.limit - network.limit_width >= 1
 
 
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_the_long_arm_is_a_comparison_twice_as_long(profile):
+    arms = {c.arm: c.training for c in configs(profile) if isinstance(c, Schedules) and c.seed == 0}
+    assert arms["long"] == arms["curriculum"].replace(curriculum=(), steps=2 * arms["curriculum"].steps)
+
+
 def test_the_curriculum_grows():
     network = baseline("laptop", 0, curriculum=PLANS["laptop"].curriculum)
     think = thinking(network)
-    assert [think(step) for step in (0, 332, 333, 667, 999)] == [
+    assert [think(step) for step in (0, 249, 250, 500, 749)] == [
         Nested(1, 1), Nested(1, 1), Nested(1, 2), Nested(2, 2), Nested(2, 2)
     ]  # fmt: skip
 

@@ -38,7 +38,7 @@ GROUPS = {
     "combining": {"none": 0, "n": 0.02, "T": 0.08, "N": 0.03, "nT": 0.1, "nN": 0.04, "TN": 0.1, "nTN": 0.12},
     "path_independence": {"static": 0, "batch": -0.1, "mixed": 0.05},
     "capacity": {"32": -0.3, "32T": -0.28, "64": 0, "64T": 0.08},
-    "schedules": {"fixed": 0, "curriculum": -0.01, "k_step": -0.2},
+    "schedules": {"fixed": 0, "curriculum": -0.01, "k_step": -0.2, "long": 0.1},
     "milestones": {"final": 0, "waves": 0.06, "shuffled": 0.01},
     "frequency": {"2:1": 0, "1:2": -0.04},
 }
@@ -71,7 +71,7 @@ def arm(experiment: str, name: str, gained: float, seed: int) -> Record:
     metrics |= {"aas_puzzles": 0.5 + gained, "aas_cells": 0.9, "gap_y": -2.0 - gained, "gap_z": -3.5}
     metrics |= {"realised_steps": 7.0, "passes": 3600 if name == "curriculum" else 6000}
     series = {f"val_{how}": [0.1, 0.2 + gained] for how in ("single", "cell_mode", "confidence")}
-    series["steps"] = [8.0, 1.5 + seed / 10]
+    series["steps"] = [8.0, (1.2 if name == "long" else 1.5) + seed / 10]
     arrays = {"solved_by_step": np.linspace(0.1, 0.8, 16)}
     return made(
         experiment, {"arm": name, "training": nested(), "seed": seed}, metrics, series=series, arrays=arrays
@@ -146,7 +146,8 @@ def test_gains_are_paired_by_seed(post):
     )
     assert q.passes_saved(post).tolist() == pytest.approx([6000 / 3600] * 3)
     assert q.saturation(post).tolist() == pytest.approx([1.5] * 3)
-    assert q.late_steps(post).tolist() == pytest.approx([1.5, 1.6, 1.7])
+    assert q.late_steps(post).tolist() == pytest.approx([1.2, 1.3, 1.4])
+    assert q.late_steps(post, arm="fixed").tolist() == pytest.approx([1.5, 1.6, 1.7])
 
 
 def test_votes_are_read_from_the_right_place(post):

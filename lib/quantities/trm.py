@@ -56,6 +56,7 @@ ARMS = {
     "mixed": "zeros or noise, zeros in tests",
     "curriculum": "curriculum",
     "k_step": "K-step form",
+    "long": "twice as many steps",
     "final": "final answer",
     "waves": "waves of propagation",
     "shuffled": "shuffled waves",
@@ -206,9 +207,9 @@ def start_lead(post: Post, *, start: str, over: str) -> pd.Series:
     return one.loc[both] - two.loc[both]
 
 
-def late_steps(post: Post, *, arm: str = "fixed") -> pd.Series:
+def late_steps(post: Post, *, experiment: str = "schedules", arm: str = "long") -> pd.Series:
     """Supervision steps that puzzles took on average, in training between the last two validations."""
-    runs = post.runs("randomised_depth").where(arm=arm)
+    runs = post.runs(experiment).where(arm=arm)
     return _by_seed(runs, lambda record: record.series["steps"][-1] if "steps" in record.series else np.nan)
 
 

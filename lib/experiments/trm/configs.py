@@ -129,7 +129,7 @@ class Capacity(Compared, experiment="capacity"):
 
 
 class Schedules(Compared, experiment="schedules"):
-    """A curriculum of depths, and the simplified K-step form."""
+    """A curriculum of depths, the simplified K-step form, and twice as many steps."""
 
 
 class Milestones(Compared, experiment="milestones"):
