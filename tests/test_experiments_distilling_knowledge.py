@@ -106,11 +106,22 @@ def test_profiles_have_no_config_twice_and_teachers_of_their_own_seed(profile):
         assert len(seeds) >= (2 if profile == "smoke" else 3)
 
 
-def test_students_of_a_comparison_have_equal_epochs():
+def test_students_of_a_comparison_have_as_many_updates():
     for profile in PROFILES:
         for experiment in ("transfer", "teacher_quality", "temperature", "transfer_set", "relatives"):
-            epochs = {c.epochs for c in post.configs(profile) if c.experiment == experiment}
-            assert len(epochs) == 1, (profile, experiment)
+            updates = {
+                c.epochs * (c.images // c.batch_size)
+                for c in post.configs(profile)
+                if c.experiment == experiment
+            }
+            assert max(updates) <= 1.03 * min(updates), (profile, experiment)
+
+
+def test_narrow_students_have_all_seeds_at_laptop():
+    found = [c for c in post.configs("laptop") if isinstance(c, post.Temperature)]
+    assert {(c.hidden, len({d.seed for d in found if d.hidden == c.hidden})) for c in found} == {
+        (30, 5), (100, 5), (300, 3)
+    }  # fmt: skip
 
 
 # --- teachers ------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class EachDigit(Students, experiment="each_digit"):
 
 
 class TransferSet(Students, experiment="transfer_set"):
-    """Other transfer sets: jittered, smaller, without labels."""
+    """Other transfer sets: jittered, smaller, without labels; equal numbers of updates."""
 
 
 class Relatives(Students, experiment="relatives"):
@@ -169,7 +169,11 @@ class Slopes(Config, post=POST, experiment="slopes"):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a profile computes. common: fields of every training; epochs by experiment; `part`: a tenth of the images."""
+    """What a profile computes.
+
+    common: fields of every training. part: a tenth of the images. epochs: by experiment; `other` for those without. student,
+    relative: units of the students of the decisive experiments, and of the others. close, seeds: how many seeds both have.
+    """
 
     common: dict[str, Any]
     part: int
@@ -194,15 +198,15 @@ _TEACHER = {"hidden": 1200, "jitter": 2, "dropout": 0.5, "max_norm": 2.0}
 _REAL = {"data": "mnist", "images": 55_000, "validation": 5_000, "batch_size": 128, "lr": 1e-3, "patience": 0}
 _ARMS: tuple[Arm, ...] = (HARD, ("soft", 4.0, 0.9), ("soft", 20.0, 1.0))
 
-# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC with bfloat16, batches of 128, fused Adam; single steps were
-# timed, nothing of laptop was run yet. An image costs 97 µs in the training of a teacher (h = 1,200), 70 µs to be labelled
-# by it, and 50 µs in that of a student of 800 units, 15 µs of 300, 5 µs of 100, 2 µs of 30. teacher: five of 40 epochs,
-# 1,100 s, three with jittered validation 640, worse ones, small ones and those of a tenth of the images 270. transfer:
-# three arms of 40 epochs, five seeds, 1,650. teacher_quality: four students of 15 epochs, three seeds, 500. temperature: 13
-# students at each of three widths, 10 epochs, three seeds, 470. omitted_digit: no 3, three arms of 15 epochs, five seeds,
-# 560; jittered, three seeds, 380; each_digit, one arm, 5 epochs, three seeds, 380; 7 and 8 alone, 40. transfer_set 570,
-# relatives 300, mistakes 250. In all about 7,100 s. Left to full: 200 epochs, all pairs of digits, all temperatures, h = 800
-# in relatives, five seeds throughout.
+# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC that others use too, with bfloat16, batches of 128, fused Adam;
+# single steps were timed. An image costs 80 µs in the training of a teacher (h = 1,200), and that of a stack of students 208
+# with three of 800 units, 266, 144 and 51 with thirteen of 300, 100 and 30, 139 with six of 300. teacher: five of 40 epochs
+# 920, three with jittered validation 570, worse ones, small ones and those of a tenth of the images 350. transfer: three
+# arms of 20 epochs, five seeds, 1,180. omitted_digit: no 3, three arms of 12 epochs, five seeds, and 7 and 8 alone 680;
+# jittered, three seeds, 380. temperature: 13 students, 10 epochs, three seeds at 300 units, five at 100 and 30: 980. Others
+# have students of 300 units, 10 epochs or as many updates, three seeds: teacher_quality 260, transfer_set 500, relatives
+# 590, mistakes 110; each_digit, one arm of 5 epochs, 340. In all about 6,900 s. Left to full: 200 epochs, all pairs of
+# digits, all temperatures, 800 units in all experiments, five seeds throughout.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         common={
@@ -240,10 +244,11 @@ PLANS: dict[Profile, _Plan] = {
         seeds=3,
         epochs={
             "teacher": 40,
-            "transfer": 40,
-            "omitted_digit": 20,
-            "digit": 8,
-            "other": 20,
+            "tenth": 100,
+            "transfer": 20,
+            "omitted_digit": 12,
+            "digit": 5,
+            "other": 10,
             "temperature": 10,
         },
         arms=_ARMS,
@@ -263,7 +268,7 @@ PLANS: dict[Profile, _Plan] = {
         worse=(2, 8, 40),
         close=5,
         seeds=5,
-        epochs={"teacher": 200, "transfer": 200, "omitted_digit": 60, "other": 60},
+        epochs={"teacher": 200, "tenth": 600, "transfer": 200, "omitted_digit": 60, "other": 60},
         arms=(HARD, *(("soft", t, a) for t in (4.0, 20.0) for a in (0.5, 0.9, 1.0))),
         omitted_arms=_ARMS,
         digits=tuple(range(10)),
@@ -284,6 +289,8 @@ def configs(profile: Profile) -> list[Config]:
         out += [_teacher(plan, seed), *_decisive(plan, seed)]
     for seed in range(plan.seeds):
         out += _others(plan, seed)
+    for seed in range(plan.seeds, plan.close):  # narrow students cost little
+        out += _temperatures(plan, seed, plan.widths[:-1])
     return list(dict.fromkeys(out))
 
 
@@ -322,15 +329,20 @@ def _decisive(plan: _Plan, seed: int) -> list[Config]:
     ]
 
 
+def _temperatures(plan: _Plan, seed: int, widths: Sequence[int]) -> list[Students]:
+    grid: tuple[Arm, ...] = tuple(("soft", t, a) for t in plan.temperatures for a in plan.weights)
+    return [_students(plan, Temperature, seed, "temperature", hidden=h, arms=(HARD, *grid)) for h in widths]
+
+
 def _others(plan: _Plan, seed: int) -> list[Config]:
     soft = plan.arms[1]
     jitter = plan.teacher["jitter"]
     worse = [_teacher(plan, seed, epochs=epochs) for epochs in plan.worse]
-    tenth = _teacher(plan, seed, images=plan.part)
+    tenth = _teacher(plan, seed, images=plan.part, epochs=plan.epochs.get("tenth", plan.epochs["teacher"]))
+    fewer = {"images": plan.part, "epochs": plan.epochs["other"] * (plan.common["images"] // plan.part)}
     posted = _teacher(plan, seed, jittered_validation=True, patience=7)
-    grid: tuple[Arm, ...] = tuple(("soft", t, a) for t in plan.temperatures for a in plan.weights)
-    transfer_set = partial(_students, plan, TransferSet, seed, "other")
-    relatives = partial(_students, plan, Relatives, seed, "other", hidden=plan.relative)
+    narrow = partial(_students, plan, seed=seed, length="other", hidden=plan.relative)
+    transfer_set, relatives = partial(narrow, kind=TransferSet), partial(narrow, kind=Relatives)
     plain = {"hidden": plan.relative, "jitter": 0, "dropout": 0.0, "max_norm": 0.0}
     same = _teacher(plan, seed, **plain, epochs=plan.epochs["other"])
     return [
@@ -346,21 +358,18 @@ def _others(plan: _Plan, seed: int) -> list[Config]:
             data=plan.common["data"],
             seed=seed,
         ),
-        *(_students(plan, TeacherQuality, seed, "other", teacher=one, arms=(soft,)) for one in worse),
-        _students(plan, TeacherQuality, seed, "other", arms=(HARD, soft)),
-        *(
-            _students(plan, Temperature, seed, "temperature", hidden=h, arms=(HARD, *grid))
-            for h in plan.widths
-        ),
+        *(narrow(kind=TeacherQuality, teacher=one, arms=(soft,)) for one in worse),
+        narrow(kind=TeacherQuality, arms=(HARD, soft)),
+        *_temperatures(plan, seed, plan.widths),
         _students(plan, OmittedDigit, seed, "omitted_digit", omitted=(3,), jitter=jitter, arms=(HARD, soft)),
         *(
-            _students(plan, EachDigit, seed, "digit", omitted=(d,), arms=plan.omitted_arms[-1:])
+            narrow(kind=EachDigit, length="digit", omitted=(d,), arms=plan.omitted_arms[-1:])
             for d in plan.digits
         ),
-        transfer_set(arms=(HARD, soft), images=plan.part),
+        transfer_set(arms=(HARD, soft), **fewer),
         transfer_set(arms=(HARD, soft), jitter=jitter),
         # a teacher that has seen a tenth of the labels: its students on that tenth, and on all images without labels
-        transfer_set(arms=(HARD, ("soft", soft[1], 1.0)), images=plan.part, teacher=tenth),
+        transfer_set(arms=(HARD, ("soft", soft[1], 1.0)), **fewer, teacher=tenth),
         transfer_set(arms=(("soft", soft[1], 1.0),), teacher=tenth),
         relatives(
             arms=(
@@ -375,14 +384,7 @@ def _others(plan: _Plan, seed: int) -> list[Config]:
         relatives(arms=(soft,), teacher=same),
         relatives(arms=(("mutual", 1.0, 0.5), ("mutual", 1.0, 0.5))),
         relatives(arms=(("hint", soft[1], 0.1),)),
-        Mistakes(
-            **{
-                **_students(plan, Mistakes, seed, "other").__dict__,
-                "teacher": posted,
-                "arms": (HARD, ("soft", 4.0, 0.5)),
-                "patience": 7,
-            }
-        ),
+        narrow(kind=Mistakes, teacher=posted, arms=(HARD, ("soft", 4.0, 0.5)), patience=7),
     ]
 
 

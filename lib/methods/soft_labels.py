@@ -247,7 +247,9 @@ def limit_norms_(weight: Float[Tensor, "n_out n_in"], limit: int | float) -> Non
     """
     _positive(limit, "limit")
     norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    weight.copy_(torch.where(norms > limit, weight * (limit / norms), weight))
+    weight.mul_(
+        (limit / norms).clamp(max=1)
+    )  # 1 leaves a row as it is; so it does one of zeros, whose factor was ∞
 
 
 def _positive(value: int | float, name: str = "temperature") -> int | float:
