@@ -18,8 +18,8 @@ MISTAKES = {
     ),
     "max-norm that lengthens short rows": (
         SOFT,
-        "weight.copy_(torch.where(norms > limit, weight * (limit / norms), weight))",
-        "weight.copy_(weight * (limit / norms))",
+        "weight.mul_((limit / norms).clamp(max=1))",
+        "weight.mul_(limit / norms)",
         "test_max_norm",
     ),
     "the omitted digit left in the transfer set": (
