@@ -247,9 +247,8 @@ def limit_norms_(weight: Float[Tensor, "n_out n_in"], limit: int | float) -> Non
     """
     _positive(limit, "limit")
     norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    weight.mul_(
-        (limit / norms).clamp(max=1)
-    )  # 1 leaves a row as it is; so it does one of zeros, whose factor was ∞
+    # 1 leaves a row as it is, also one of zeros, whose quotient is infinite
+    weight.mul_((limit / norms).clamp(max=1))
 
 
 def _positive(value: int | float, name: str = "temperature") -> int | float:
