@@ -185,14 +185,14 @@ _POSTED: dict[str, Any] = {
     "crops": "mild",
 }
 
-# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, by timing single steps and short trainings; nothing of laptop was
-# run yet. In bfloat16 an image costs .35 ms in the training of the fast network of width 16 and .1 ms to be labelled; the
-# narrow residual network costs about .1 ms with the large stem and .6 ms without; the network for digits .2 ms with its
-# crops, in float32. refine: 8,000 images, 12 epochs, about 39 s a link; 18 links, three seeds, 2,100 s. overlap: 10,000
-# images, 6 epochs, 14 s a link; 7 links at three levels, five seeds, 1,470. mistakes: eight chains of three links, 3,000
-# images with their copies, 10 epochs, 8 s a link and 50 s without the large stem, five seeds, 1,600. variants: seven links
-# and a wide teacher, three seeds, 1,130. In all about 6,300 s. Left to full: 42,500 images and
-# ResNet-18, chains of five at both crops, SVHN.
+# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, by timing single steps and short trainings; a busy machine
+# takes up to a third more. In bfloat16 an image costs .35 ms in the training of the fast network of width 16 and .1 ms to be
+# labelled; the narrow residual network costs about .1 ms with the large stem and .6 ms without; the network for digits .2 ms
+# with its crops, in float32. refine: 8,000 images, 10 epochs, about 33 s a link; 18 links, three seeds, 1,800 s. overlap:
+# 10,000 images, 6 epochs, 14 s a link; 7 links at three levels, five seeds, 1,470. mistakes: eight chains of three links,
+# 2,500 images with their copies, 10 epochs, 7 s a link and 42 s without the large stem, five seeds, 1,370. variants: seven
+# links and a wide teacher, three seeds, 950. In all about 5,600 s. Left to full: 42,500 images and ResNet-18, chains of five
+# at both crops, SVHN.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         refine={
@@ -241,7 +241,7 @@ PLANS: dict[Profile, _Plan] = {
             "tested": 10_000,
             "network": "fast",
             "width": 16,
-            "epochs": 12,
+            "epochs": 10,
             "batch_size": 128,
             "lr": 0.2,
             "precision": "bfloat16",
@@ -260,7 +260,7 @@ PLANS: dict[Profile, _Plan] = {
             "crops": "strong",
             "precision": "float32",
         },
-        mistakes={"images": 3_000, "width": 8, "epochs": 10},
+        mistakes={"images": 2_500, "width": 8, "epochs": 10},
         length={"strong": 3, "mild": 2},
         levels=(0.0, 0.5, 1.0),
         replica=3,
