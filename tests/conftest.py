@@ -116,3 +116,14 @@ def posts_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"POSTS_DATA is {given}, which is no folder")
     return path
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, whatever the machine: torch with one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -28,12 +28,7 @@ SCALING = Scaling((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 STEPS = 14
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

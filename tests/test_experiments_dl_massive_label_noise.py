@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
+
+import tests.room
 
 torch = pytest.importorskip("torch")
 
 from scipy import stats  # noqa: E402
 
-from lib.core import PROFILES, Config, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, Config, InputError  # noqa: E402
 from lib.data.images import Split, image_set, tiny  # noqa: E402
 from lib.experiments import dl_massive_label_noise as post  # noqa: E402
 from lib.experiments.dl_massive_label_noise import (  # noqa: E402
@@ -45,32 +48,8 @@ EXPERIMENTS = ("noise_curve", "mistakes", "order", "stopping", "learning_rates")
 SUMMARIES = ("lr", "val_accuracy", "best_step", "steps")
 
 
-class Room(Context):
-    """A context in memory: one data set, artifacts computed once, a slot that may keep things."""
-
-    def __init__(self, data, slot=None):
-        self.set, self.slot, self.made = data, slot or NoCheckpoint(), {}
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        if config not in self.made:
-            self.made[config] = post.run(config, Room(self.set)).artifact
-        return self.made[config]
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")

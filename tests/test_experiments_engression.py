@@ -7,34 +7,23 @@ import math
 import numpy as np
 import pytest
 
+import tests.room
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from lib.core import PROFILES, Config, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, Config, InputError  # noqa: E402
 from lib.data import simulators  # noqa: E402
 from lib.data.tables import table  # noqa: E402
 from lib.experiments import engression as post  # noqa: E402
 from lib.runs.checkpoints import FileCheckpoint  # noqa: E402
 
 
-class Room(Context):
-    """A context in memory, with one small table."""
-
-    def __init__(self, slot=None):
-        rng = np.random.default_rng(0)
-        values = rng.standard_normal((240, 3)) + np.arange(240)[:, None] / 100
-        self.table, self.slot = table("diabetes", "Toy", ["bmi", "bp", "s5"], values), slot or NoCheckpoint()
-
-    def data(self, name):
-        assert name == "diabetes"
-        return self.table
-
-    def artifact(self, config):
-        raise AssertionError("no run of this post needs another's artifact")
-
-    @property
-    def checkpoint(self):
-        return self.slot
+def Room(slot=None):
+    """A context with one small table."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((240, 3)) + np.arange(240)[:, None] / 100
+    return tests.room.Room(post.run, table("diabetes", "Toy", ["bmi", "bp", "s5"], values), slot)
 
 
 def smoke(experiment: str, **fields) -> Config:

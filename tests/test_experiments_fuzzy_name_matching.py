@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
+import tests.room
+
 pytest.importorskip("torch")
 pytest.importorskip("rapidfuzz")
 
-from lib import data
-from lib.core import PROFILES, Context, InputError, NoCheckpoint
+from lib.core import PROFILES, InputError
 from lib.experiments import fuzzy_name_matching as post
 from lib.methods.linkage import CORRECT
 
@@ -19,18 +21,7 @@ SMALL = {"data": "names", "n": 150, "noise": 0.15, "labels": 50, "seed": 0}
 GRID = {"ks": (1, 10), "thresholds": post.THRESHOLDS, "folds": 5}
 
 
-class Room(Context):
-    """A context in memory."""
-
-    def data(self, name):
-        return data.load(name)
-
-    def artifact(self, config):
-        raise AssertionError("no run of this post reads another's artifact")
-
-    @property
-    def checkpoint(self):
-        return NoCheckpoint()
+Room = partial(tests.room.Room, post.run)
 
 
 def grid(**changes):

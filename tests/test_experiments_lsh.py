@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
+import tests.room
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("numba")
 
-from lib.core import PROFILES, Config, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, Config, InputError  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
 from lib.experiments import lsh as post  # noqa: E402
 from lib.experiments.lsh import (  # noqa: E402
@@ -31,34 +34,8 @@ from lib.experiments.lsh import (  # noqa: E402
 )
 from lib.methods.lsh.planes import unit  # noqa: E402
 
-
-class Room(Context):
-    """A context in memory with one data set."""
-
-    def __init__(self, data=None):
-        self.set, self.told = data, []
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        raise AssertionError("no experiment of this post reads another's artifact")
-
-    def progress(self, done, total, note=""):
-        self.told.append((done, total, note))
-
-    @property
-    def checkpoint(self):
-        return NoCheckpoint()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
+import tests.room
+
 torch = pytest.importorskip("torch")
 
-from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data.corruptions import CORRUPTIONS  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
 from lib.experiments import tent as post  # noqa: E402
@@ -45,34 +48,11 @@ DEMO = {
 }
 
 
-class Room(Context):
-    """A context in memory: one data set, artifacts computed once, a slot that may keep things."""
+pytestmark = pytest.mark.usefixtures("one_thread")
+MADE: dict = {}
+"""Artifacts of all tests: a source takes a second."""
 
-    made: dict = {}  # noqa: RUF012 - shared, for a source takes a second
-
-    def __init__(self, data, slot=None):
-        self.set, self.slot = data, slot or NoCheckpoint()
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        if config not in self.made:
-            self.made[config] = post.run(config, Room(self.set)).artifact
-        return self.made[config]
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+Room = partial(tests.room.Room, post.run, made=MADE)
 
 
 @pytest.fixture(scope="module")
