@@ -436,8 +436,7 @@ def test_carried_networks_go_on_where_the_last_one_ended(data, fits, arm, weight
     """Through the rates, then from each α to the next; only the very first network is fresh."""
     room = Room(data)
     post.run(mistake(arm, alpha=50), room)
-    assert [config.alpha for config in room.made] == [25]
-    # the α before are computed on the way, each in a room of its own: innermost first
+    assert [config.alpha for config in room.made] == [0, 25]  # computed on the way, innermost first
     assert [len(entry["noise"].T) for entry in fits] == [0] * 3 + [25] * 3 + [50] * 3
     network = mlp((64, 256, 10), generator=derived_generator(0, "weights"))
     expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()

@@ -213,9 +213,9 @@ def test_held_out_pairs_are_not_trained_on(real):
 
 def test_the_data_set_stays_as_it_was():
     room = Room()
-    before = room.table.values.clone()
+    before = room.set.values.clone()
     post.run(smoke("pre_or_post", pairs=()), room)
-    assert torch.equal(room.table.values, before)
+    assert torch.equal(room.set.values, before)
 
 
 # --- stacking ------------------------------------------------------------------------------------------------------
