@@ -19,6 +19,7 @@
       unit: ""                             # optional: written after each number
       min_seeds: 3                         # optional (default 3, at least 2): fewer seeds cannot decide
       interval: t                          # optional: t (default) or bootstrap
+      mistake: "Labels of neighbours"      # optional: the original's mistake whose effect this measures, for the errata
 
 The quantity is called with the post and its arguments and returns a pandas Series of one number a seed,
 indexed by seed (see `lib.quantities`). It reads runs through `post.runs(…)`, which gives it those of the data
@@ -112,6 +113,7 @@ class Claim:
     unit: str = ""
     min_seeds: int = 3
     interval: Method = "t"
+    mistake: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _theirs(value: float | str | None, claim: Claim) -> str:
 # --- reading claims.yml -------------------------------------------------------------------------------------
 
 REQUIRED = ("id", "text", "source", "profile", "data", "quantity", "expect")
-OPTIONAL = ("paper", "original", "format", "unit", "min_seeds", "interval")
+OPTIONAL = ("paper", "original", "format", "unit", "min_seeds", "interval", "mistake")
 
 
 def load(project: Path, slug: str) -> tuple[Claim, ...]:
@@ -216,6 +218,7 @@ def _claim(entry: Any, slug: str, where: str) -> Claim:
         unit=_unit(entry.get("unit", ""), where),
         min_seeds=_seeds(entry.get("min_seeds", 3), where),
         interval=_one_of(entry.get("interval", "t"), METHODS, where, "interval"),
+        mistake=_text(entry["mistake"], where, "mistake") if "mistake" in entry else "",
     )
 
 

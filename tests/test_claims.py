@@ -289,7 +289,8 @@ def test_all_posts_are_judged_for_the_scorecard(project: Path) -> None:
 
 def test_every_field_is_read(project: Path) -> None:
     more = {"paper": 0.893, "original": "about .5", "format": ".1%", "unit": "of all", "min_seeds": 5}
-    write(project, GAIN | more | {"interval": "bootstrap", "expect": {"within": [0.3, 0.1]}})
+    more |= {"interval": "bootstrap", "mistake": "No arm was  corrected."}
+    write(project, GAIN | more | {"expect": {"within": [0.3, 0.1]}})
     (claim,) = load(project, "demo")
     assert claim == Claim(
         post="demo",
@@ -307,6 +308,7 @@ def test_every_field_is_read(project: Path) -> None:
         unit="\u00a0of all",
         min_seeds=5,
         interval="bootstrap",
+        mistake="No arm was corrected.",
     )
     assert load(project, "absent") == ()
 
@@ -316,6 +318,7 @@ def test_every_field_is_read(project: Path) -> None:
     [
         ({"id": "Not so"}, r"id is 'Not so'; lower-case words"),
         ({"text": ""}, "text is ''; a text is wanted"),
+        ({"mistake": ""}, "mistake is ''; a text is wanted"),
         ({"source": "theirs"}, "source is 'theirs'; one of paper, original, ours is wanted"),
         ({"profile": "published"}, "profile is 'published'; one of smoke, laptop, full is wanted"),
         ({"data": "mnist"}, "data is 'mnist'; a list of names"),

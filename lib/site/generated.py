@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.project import slugs
+from lib.project import module_name, slugs
 
 FOLDER = ".build/generated"
 
@@ -98,7 +99,7 @@ def scorecard(root: Path, judged: list[Any]) -> str:
         lines += [
             f"## {known[slug].get('title', slug)} {{#{slug}}}",
             "",
-            f"[Read the post](/posts/{slug}/index.ipynb). {found[:1].upper()}{found[1:]}.",
+            f"[Read the post](/posts/{slug}/index.ipynb). {found[:1].upper()}{found[1:]}.{_planted(root, slug)}",
             "",
             "::: {.claims .scorecard}",
             "",
@@ -107,7 +108,44 @@ def scorecard(root: Path, judged: list[Any]) -> str:
         ]
         lines += [_row(root, slug, item) for item in mine]
         lines += ["", ":::", ""]
-    return "\n".join(lines)
+    return "\n".join(lines + _errata(judged, {slug: known[slug].get("title", slug) for slug in order}))
+
+
+def _planted(root: Path, slug: str) -> str:
+    """How many planted mistakes the tests of a post must notice, as a sentence."""
+    path = root / "tests" / "mutations" / f"{module_name(slug)}.py"
+    if not path.is_file():
+        return ""
+    return f" Its tests have to notice {_count(len(runpy.run_path(str(path))['MISTAKES']), 'planted mistake')}."
+
+
+def _errata(judged: list[Any], titles: Mapping[str, str]) -> list[str]:
+    """The originals' mistakes, each with the claim that measures its effect, in the order of the posts."""
+    from lib.claims import cell
+
+    found = [item for slug in titles for item in judged if item.claim.post == slug and item.claim.mistake]
+    if not found:
+        return []
+    lines = [
+        "## Errata of the originals {#errata}",
+        "",
+        "What the originals' code or text got wrong, and what it did to a result, as far as a run of ours measures it.",
+        "",
+        "::: {.claims .errata}",
+        "",
+        "| Mistake | What we measure | Ours | Verdict |",
+        "|" + "|".join("-" * width for width in (36, 40, 18, 14)) + "|",
+    ]
+    for item in found:
+        post, claim = item.claim.post, item.claim
+        cells = (
+            f"{cell(claim.mistake)} ([{cell(titles[post])}](/posts/{post}/index.ipynb#what-the-original-got-wrong))",
+            cell(claim.text),
+            cell(item.ours.replace(", ", ",\N{NO-BREAK SPACE}")),
+            f"[{item.verdict}](#{post}-{claim.id}){{.verdict .{_name(item.verdict)}}}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", ":::", ""]
 
 
 def _row(root: Path, slug: str, item: Any) -> str:

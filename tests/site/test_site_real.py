@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
 
 import lxml.etree
 import lxml.html
 import pytest
 
+from lib.project import module_name
 from lib.site import check, mirror, settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +112,26 @@ def test_the_claims_end_the_page_and_are_the_scorecards(real: Path, slug: str) -
 
 def test_no_number_is_without_its_record_on_the_scorecard(real: Path) -> None:
     page = tree(real / "scorecard/index.html")
-    for row in page.xpath("//tbody/tr"):
+    for row in page.xpath(f"//*[{HERE.format('scorecard')}]//tbody/tr"):
         claim, _, _, _, ours, verdict, record = (words(cell) for cell in row.xpath("./td"))
         assert ours == "–" or record != "–", claim
         assert verdict.startswith(("reproduced", "not reproduced", "inconclusive")), claim
+
+
+def test_each_erratum_has_its_claim_and_each_post_its_errata(real: Path) -> None:
+    page = tree(real / "scorecard/index.html")
+    section = page.xpath("//section[@id='errata']")[0]
+    posts = set()
+    for row in section.xpath(".//tbody/tr"):
+        mistake, measured, ours, verdict = row.xpath("./td")
+        (claim,) = page.xpath(f"//*[@id='{verdict.xpath('.//a/@href')[0].removeprefix('#')}']/ancestor::tr[1]")
+        assert words(claim).startswith(words(measured)) and words(ours) in words(claim), words(mistake)
+        posts.add(mistake.xpath(".//a/@href")[0].split("/")[-2])
+    assert posts == set(SLUGS)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_scorecard_counts_planted_mistakes(real: Path, slug: str) -> None:
+    table = importlib.import_module(f"tests.mutations.{module_name(slug)}")
+    section = tree(real / "scorecard/index.html").xpath(f"//section[@id='{slug}']")[0]
+    assert f"have to notice {len(table.MISTAKES)} planted mistakes" in words(section)
