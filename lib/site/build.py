@@ -170,7 +170,12 @@ def _remember(root: Path, out: Path, key: str) -> None:
 def _generated(root: Path) -> dict[str, str]:
     """The generated parts, judged again only where records, claims, notebooks or code changed."""
     package = Path(__file__).resolve().parent.parent
-    inputs = [p for name in ("posts", "benchmarks", "tests/mutations") for p in (root / name).rglob("*") if p.is_file()]
+    inputs = [
+        p
+        for name in ("posts", "benchmarks", "tests/mutations")
+        for p in (root / name).rglob("*")
+        if p.is_file()
+    ]
     code = list(package.rglob("*.py"))
     key = hashlib.sha256(
         (tree_hash([*inputs, root / "_quarto.yml"], root) + tree_hash(code, package)).encode()

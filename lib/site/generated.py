@@ -116,7 +116,9 @@ def _planted(root: Path, slug: str) -> str:
     path = root / "tests" / "mutations" / f"{module_name(slug)}.py"
     if not path.is_file():
         return ""
-    return f" Its tests have to notice {_count(len(runpy.run_path(str(path))['MISTAKES']), 'planted mistake')}."
+    return (
+        f" Its tests have to notice {_count(len(runpy.run_path(str(path))['MISTAKES']), 'planted mistake')}."
+    )
 
 
 def _errata(judged: list[Any], titles: Mapping[str, str]) -> list[str]:

@@ -124,7 +124,9 @@ def test_each_erratum_has_its_claim_and_each_post_its_errata(real: Path) -> None
     posts = set()
     for row in section.xpath(".//tbody/tr"):
         mistake, measured, ours, verdict = row.xpath("./td")
-        (claim,) = page.xpath(f"//*[@id='{verdict.xpath('.//a/@href')[0].removeprefix('#')}']/ancestor::tr[1]")
+        (claim,) = page.xpath(
+            f"//*[@id='{verdict.xpath('.//a/@href')[0].removeprefix('#')}']/ancestor::tr[1]"
+        )
         assert words(claim).startswith(words(measured)) and words(ours) in words(claim), words(mistake)
         posts.add(mistake.xpath(".//a/@href")[0].split("/")[-2])
     assert posts == set(SLUGS)
