@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
 from lib.experiments import nn_memorization as post  # noqa: E402
+from lib.methods.lass import lass  # noqa: E402
 from tests.test_training import Interrupted, Memory  # noqa: E402
 
 BASE = {"data": "tiny", "images": 60, "width": 6, "epochs": 2, "batch_size": 20, "lr": 0.02, "seed": 0}
@@ -267,6 +268,20 @@ def test_the_pair_is_an_example_and_what_changes_its_answer(room):
     none = post._pair(constant, found, config)  # nothing to be found
     assert none["answers"][0] == none["answers"][1]
     assert np.array_equal(none["example"], none["adversarial"])
+
+
+def test_noise_is_searched_by_the_papers_search_and_by_the_originals(room, monkeypatch):
+    calls = []
+
+    def watched(network, inputs, **options):
+        calls.append((round(255 * options["r"], 3), options["max_iterations"]))
+        return lass(network, inputs, **options)
+
+    monkeypatch.setattr(post, "lass", watched)
+    fields = BASE | {"searched": 8, "r": 0.3, "iterations": 3}
+    result = post.run(post.RandxMoments(**fields, kind="randx_unit"), room)
+    assert calls == [(0.3, 3), (40.0, 10)] * 2
+    assert {"own", "posted_own", "on_real", "posted_on_real"} <= set(result.metrics)
 
 
 @pytest.mark.long
