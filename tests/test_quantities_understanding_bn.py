@@ -79,7 +79,7 @@ def test_ratios_are_logarithms_of_without_over_with():
     assert q.network_effect(post)[0] == pytest.approx(5) and math.isnan(q.network_effect(post)[1])
     table = q.two_by_two(post)
     assert table.iloc[0].tolist()[1:3] == ["ResNet-110 for CIFAR", "+3.50"]
-    assert table.iloc[0].tolist()[4:] == ["+3.00", 2] and table.iloc[1].tolist()[3:] == ["– to –", "-2.00", 1]
+    assert table.iloc[0].tolist()[4:] == ["+3.00", 2] and table.iloc[1].tolist()[3:] == ["– to –", "−2.00", 1]
     assert len(table) == 2  # nothing was run with the original's weights
     table = q.gradients(post.runs("initial_gradients"))
     assert table["sd_without"].tolist() == pytest.approx([10**1.5, 0.003])

@@ -215,9 +215,8 @@ def two_by_two(post: Post) -> pd.DataFrame:
                     len(values),
                 )
             )
-    return pd.DataFrame(
-        rows, columns=["Weights", "Network", "log₁₀ ratio", "95 % interval", "Smallest", "Seeds"]
-    )
+    columns = ["Weights", "Network", "log₁₀ ratio", "95 % interval", "Smallest", "Seeds"]
+    return pd.DataFrame(rows, columns=columns).replace({r"(?<!\w)-(?=\d)": "−"}, regex=True)
 
 
 def histogram(runs: Runs, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
