@@ -202,10 +202,10 @@ _ARMS: tuple[Arm, ...] = (HARD, ("soft", 4.0, 0.9), ("soft", 20.0, 1.0))
 # single steps were timed. An image costs 80 µs in the training of a teacher (h = 1,200), and that of a stack of students 208
 # with three of 800 units, 266, 144 and 51 with thirteen of 300, 100 and 30, 139 with six of 300. teacher: five of 40 epochs
 # 920, three with jittered validation 570, worse ones, small ones and those of a tenth of the images 350. transfer: three
-# arms of 20 epochs, five seeds, 1,180. omitted_digit: no 3, three arms of 12 epochs, five seeds, and 7 and 8 alone 680;
+# arms of 25 epochs, five seeds, 1,470. omitted_digit: no 3, three arms of 12 epochs, five seeds, and 7 and 8 alone 680;
 # jittered, three seeds, 380. temperature: 13 students, 10 epochs, three seeds at 300 units, five at 100 and 30: 980. Others
 # have students of 300 units, 10 epochs or as many updates, three seeds: teacher_quality 260, transfer_set 500, relatives
-# 590, mistakes 110; each_digit, one arm of 5 epochs, 340. In all about 6,900 s. Left to full: 200 epochs, all pairs of
+# 590, mistakes 110; each_digit, one arm of 5 epochs, 340. In all about 7,100 s. Left to full: 200 epochs, all pairs of
 # digits, all temperatures, 800 units in all experiments, five seeds throughout.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
@@ -245,7 +245,7 @@ PLANS: dict[Profile, _Plan] = {
         epochs={
             "teacher": 40,
             "tenth": 100,
-            "transfer": 20,
+            "transfer": 25,
             "omitted_digit": 12,
             "digit": 5,
             "other": 10,
