@@ -9,11 +9,10 @@ is ours: narrower groups, smaller images in the first epochs, an average of the 
 processor, one thread, the loop of `lib.training`.
 
 The optimiser, its rates and the smaller images were chosen by accuracy on 5,000 held-out training images, of one seed, with
-groups a third as wide and three epochs; the number of epochs by the time that there is (`held_out=True` says how far they
-come: ten reach 88.7 % of held-out images, in two fifths of the time). The test set was not looked at. Each seed then trains
-on all training images for a number of steps that is fixed beforehand, and the test set is seen once, at the end. A seed's
-numbers are kept in the store as soon as it has finished, so that an interrupted benchmark goes on with the next, and two
-processes share the seeds.
+groups a third as wide and three epochs; width and epochs by the time that there is (`held_out=True` says how far they come).
+The test set was not looked at. Each seed then trains on all training images for a number of steps that is fixed beforehand,
+and the test set is seen once, at the end. A seed's numbers are kept in the store as soon as it has finished, so that an
+interrupted benchmark goes on with the next, and two processes share the seeds.
 """
 
 from __future__ import annotations
