@@ -12,8 +12,8 @@ from lib.core import Checkpoint, Config, Context, NoCheckpoint, Result
 class Room(Context):
     """What a run of `run` sees: one data set, artifacts that are computed once, a slot that may keep things.
 
-    data: the set, which a config names by its own name; without one, data sets are loaded. made: artifacts by config.
-    told: what the run said of its progress.
+    data: the set, which a config names by its own name, or several by the names that configs give them; without any, data
+    sets are loaded. made: artifacts by config. told: what the run said of its progress.
     """
 
     def __init__(
@@ -30,6 +30,8 @@ class Room(Context):
     def data(self, name: str) -> Any:
         if self.set is None:
             return registry.load(name)
+        if isinstance(self.set, dict):
+            return self.set[name]
         assert name == self.set.name
         return self.set
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
+
+import tests.room
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data.images import Split, tiny  # noqa: E402
 from lib.experiments import distilling_knowledge as post  # noqa: E402
 from lib.experiments.distilling_knowledge import (  # noqa: E402
@@ -40,32 +43,8 @@ SOFT = ("soft", 4.0, 0.9)
 BASE = {**COMMON, "teacher": TEACHER, "hidden": 12, "jitter": 0, "arms": (HARD, SOFT), "omitted": ()}
 
 
-class Room(Context):
-    """A context in memory: one data set, artifacts computed once for it, a slot that may keep things."""
-
-    def __init__(self, data, slot=None, made=None):
-        self.set, self.slot, self.made = data, slot or NoCheckpoint(), {} if made is None else made
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        if config not in self.made:
-            self.made[config] = post.run(config, Room(self.set)).artifact
-        return self.made[config]
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
+
+import tests.room
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data import load as data_set  # noqa: E402
 from lib.data.images import Split, tiny  # noqa: E402
 from lib.experiments import label_refinery as post  # noqa: E402
@@ -29,32 +32,8 @@ DIGITS = BASE | {"overlap": 1.0, "network": "digits"}
 FIRST, FIRST_DIGITS = Link(**BASE), Overlap(**DIGITS)
 
 
-class Room(Context):
-    """A context in memory: colour and grey sets by the shape that a config wants, artifacts computed once."""
-
-    def __init__(self, data, slot=None, made=None):
-        self.set, self.slot, self.made = data, slot or NoCheckpoint(), {} if made is None else made
-
-    def data(self, name):
-        assert name in ("tiny", "svhn")
-        return self.set
-
-    def artifact(self, config):
-        if config not in self.made:
-            self.made[config] = post.run(config, Room(self.set, made=self.made)).artifact
-        return self.made[config]
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")
@@ -292,21 +271,16 @@ def test_crops_that_overlap_are_found_and_others_are_not():
 
 def test_shares_are_told_for_a_part_of_the_crops():
     config = Houses(data="digits", images=180, parts=2, apart=40, seed=1)
-
-    class Numbers(Room):
-        def data(self, name):
-            return data_set(name)
-
-    result = post.run(config, Numbers(None))
+    result = post.run(config, Room())
     assert (
         result.metrics["next"] == pytest.approx(result.metrics["known"]) and result.metrics["further"] < 0.05
     )
     assert result.metrics["looked_at"] == 90 and not result.arrays
     assert not set(result.metrics) & set(config.to_dict())  # a frame could not hold both
-    assert post.run(config.replace(seed=0), Numbers(None)).arrays["samples"].shape == (25, 1, 28, 28)
+    assert post.run(config.replace(seed=0), Room()).arrays["samples"].shape == (25, 1, 28, 28)
     for changes in ({"seed": 2}, {"apart": 90}):
         with pytest.raises(InputError, match="180 images"):
-            post.run(config.replace(**changes), Numbers(None))
+            post.run(config.replace(**changes), Room())
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -379,7 +353,7 @@ def test_an_interrupted_run_gives_the_same_numbers(colour, optimizer):
 
 def test_svhn_is_an_experiment_like_the_others(colour):
     made = Mistake(**BASE | {"data": "svhn", "crops": "mild", "fixed": "nothing"})
-    assert post.run(made, colour).outcome == "done"
+    assert post.run(made, Room({"svhn": colour.set})).outcome == "done"
     images = torch.arange(32.0).expand(1, 3, 32, 32).contiguous()
     mirrored = [
         bool(crop[0, 0, 16, 4] > crop[0, 0, 16, 28])
@@ -389,17 +363,11 @@ def test_svhn_is_an_experiment_like_the_others(colour):
 
 
 def test_pictures(colour, grey):
-    class Both(Room):
-        def data(self, name):
-            return colour.set if name == "tiny" else grey.set
-
-        def artifact(self, config):
-            return post.run(config, self).artifact
-
     last = Link(**BASE | {"previous": FIRST, "arm": "dynamic_soft", "generation": 2})
     first = Overlap(**DIGITS | {"data": "svhn"})
     digits = Overlap(**DIGITS | {"data": "svhn", "previous": first, "arm": "dynamic_soft", "generation": 2})
-    arrays = post.run(Pictures(last=last, digits=digits, seed=0), Both(colour.set)).arrays
+    room = Room({"tiny": colour.set, "svhn": grey.set})
+    arrays = post.run(Pictures(last=last, digits=digits, seed=0), room).arrays
     assert arrays["samples"].shape == (25, 3, 32, 32) and arrays["digit_samples"].shape == (25, 28, 60)
     assert (arrays["pair_labels"][:, 0] != arrays["pair_labels"][:, 1]).all()
     assert arrays["chain"].shape == (2, 2, 10) and arrays["digit_labels"].shape == (3, 3, 10)

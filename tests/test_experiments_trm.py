@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
+
+import tests.room
 
 pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 
 from lib import data  # noqa: E402
-from lib.core import PROFILES, Config, Context, InputError, NoCheckpoint, Suspended  # noqa: E402
+from lib.core import PROFILES, Config, InputError, Suspended  # noqa: E402
 from lib.data.sudoku import PuzzleSet, classes, solve, waves  # noqa: E402
 from lib.data.sudoku.symmetries import solves  # noqa: E402
 from lib.experiments import trm as post  # noqa: E402
@@ -52,31 +55,8 @@ TINY = {
 TINY |= {"test_puzzles": 12, "aligned": 4, "settling": 2, "depths": (1, 3)}
 
 
-class Room(Context):
-    """A context in memory: artifacts are computed once."""
-
-    def __init__(self, slot=None, made=None):
-        self.slot, self.made = slot or NoCheckpoint(), {} if made is None else made
-
-    def data(self, name):
-        return data.load(name)
-
-    def artifact(self, config):
-        if config not in self.made:
-            self.made[config] = post.run(config, Room(made=self.made)).artifact
-        return self.made[config]
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +278,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(room, tmp_path, changes):
     stops = 0
     while True:
         try:
-            found = post.run(config, Room(slot, room.made))
+            found = post.run(config, Room(slot=slot, made=room.made))
             break
         except Suspended:
             stops += 1
