@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+
+import tests.room
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
 from lib.experiments import nn_memorization as post  # noqa: E402
 from lib.methods.lass import lass  # noqa: E402
@@ -22,30 +26,8 @@ SEARCHED = BASE | {
 }  # fmt: skip
 
 
-class Room(Context):
-    """A context in memory with one data set."""
-
-    def __init__(self, data, slot=None):
-        self.set, self.slot = data, slot or NoCheckpoint()
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        raise AssertionError("no artifact is needed")
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
+
+import tests.room
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
 from lib.convnets import convolutions  # noqa: E402
-from lib.core import PROFILES, Context, InputError, NoCheckpoint  # noqa: E402
+from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
 from lib.experiments import understanding_bn as post  # noqa: E402
 from tests.test_training import Interrupted, Memory  # noqa: E402
@@ -23,30 +26,8 @@ BASE = {"depth": 8, "width": 4, "bn": True, "data": "tiny", "images": None, "bat
 CURVE = BASE | {"arm": "corrected", "lr": 0.1, "epochs": 4, "evaluated": 40, "images": 60}
 
 
-class Room(Context):
-    """A context in memory with one data set."""
-
-    def __init__(self, data, slot=None):
-        self.set, self.slot = data, slot or NoCheckpoint()
-
-    def data(self, name):
-        assert name == "tiny"
-        return self.set
-
-    def artifact(self, config):
-        raise AssertionError("no artifact is needed")
-
-    @property
-    def checkpoint(self):
-        return self.slot
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+Room = partial(tests.room.Room, post.run)
 
 
 @pytest.fixture(scope="module")
