@@ -1,4 +1,4 @@
-"""The parts of pages that are made from records: the scorecard, its summary, the benchmarks, the drafts.
+"""The parts of pages that are made from records: the scorecard, its summary, errata, the benchmarks, the drafts.
 
     write(root())                          # into .build/generated/, in the place of `[]{.generated part="…"}`
 
@@ -37,6 +37,7 @@ def generate(root: Path) -> dict[str, str]:
     return {
         "summary.md": summary(root, judged),
         "scorecard.md": scorecard(root, judged),
+        "errata.md": errata(root, judged),
         "benchmarks.md": benchmarks(root),
         "drafts.md": drafts(root),
     }
@@ -78,26 +79,23 @@ def summary(root: Path, judged: list[Any]) -> str:
 def scorecard(root: Path, judged: list[Any]) -> str:
     """Every claim of every post: a section a post, newest first, with a row a claim and a link to its records."""
     from lib.claims import VERDICTS, tally
-    from lib.reading import front_matter
 
     if not judged:
         return "No claim has been judged yet.\n"
-    known = {slug: front_matter(root / "posts" / slug / "index.ipynb") for slug in slugs(root)}
-    order = sorted(known, key=lambda slug: (str(known[slug].get("date", "")), slug), reverse=True)
     lines = [
         "A claim is *reproduced* or *not reproduced* where the 95 % interval over seeds lies wholly on one side of what "
         "the claim expects, and *inconclusive* in between, or where the runs cannot decide it: too few seeds, a smaller "
         "profile or another data set than the claim asks for. *n* is the number of seeds.",
         "",
     ]
-    for slug in order:
+    for slug, title in _titles(root).items():
         mine = [item for item in judged if item.claim.post == slug]
         if not mine:
             continue
         counts = tally(mine)
         found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
         lines += [
-            f"## {known[slug].get('title', slug)} {{#{slug}}}",
+            f"## {title} {{#{slug}}}",
             "",
             f"[Read the post](/posts/{slug}/index.ipynb). {found[:1].upper()}{found[1:]}.{_planted(root, slug)}",
             "",
@@ -108,7 +106,7 @@ def scorecard(root: Path, judged: list[Any]) -> str:
         ]
         lines += [_row(root, slug, item) for item in mine]
         lines += ["", ":::", ""]
-    return "\n".join(lines + _errata(judged, {slug: known[slug].get("title", slug) for slug in order}))
+    return "\n".join(lines)
 
 
 def _planted(root: Path, slug: str) -> str:
@@ -121,18 +119,15 @@ def _planted(root: Path, slug: str) -> str:
     )
 
 
-def _errata(judged: list[Any], titles: Mapping[str, str]) -> list[str]:
-    """The originals' mistakes, each with the claim that measures its effect, in the order of the posts."""
+def errata(root: Path, judged: list[Any]) -> str:
+    """The originals' mistakes, each with the claim that measures its effect, newest post first."""
     from lib.claims import cell
 
+    titles = _titles(root)
     found = [item for slug in titles for item in judged if item.claim.post == slug and item.claim.mistake]
     if not found:
-        return []
+        return "\n"
     lines = [
-        "## Errata of the originals {#errata}",
-        "",
-        "What the originals' code or text got wrong, and what it did to a result, as far as a run of ours measures it.",
-        "",
         "::: {.claims .errata}",
         "",
         "| Mistake | What we measure | Ours | Verdict |",
@@ -141,13 +136,22 @@ def _errata(judged: list[Any], titles: Mapping[str, str]) -> list[str]:
     for item in found:
         post, claim = item.claim.post, item.claim
         cells = (
-            f"{cell(claim.mistake)} ([{cell(titles[post])}](/posts/{post}/index.ipynb#what-the-original-got-wrong))",
+            f"{cell(claim.mistake)} ([{cell(titles[post])}](/posts/{post}/index.ipynb))",
             cell(claim.text),
             cell(item.ours.replace(", ", ",\N{NO-BREAK SPACE}")),
-            f"[{item.verdict}](#{post}-{claim.id}){{.verdict .{_name(item.verdict)}}}",
+            f"[{item.verdict}](/scorecard/index.qmd#{post}-{claim.id}){{.verdict .{_name(item.verdict)}}}",
         )
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", ":::", ""]
+    return "\n".join([*lines, "", ":::", ""])
+
+
+def _titles(root: Path) -> dict[str, str]:
+    """The title of each post, newest first."""
+    from lib.reading import front_matter
+
+    known = {slug: front_matter(root / "posts" / slug / "index.ipynb") for slug in slugs(root)}
+    order = sorted(known, key=lambda slug: (str(known[slug].get("date", "")), slug), reverse=True)
+    return {slug: str(known[slug].get("title", slug)) for slug in order}
 
 
 def _row(root: Path, slug: str, item: Any) -> str:

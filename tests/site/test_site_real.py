@@ -119,14 +119,12 @@ def test_no_number_is_without_its_record_on_the_scorecard(real: Path) -> None:
 
 
 def test_each_erratum_has_its_claim_and_each_post_its_errata(real: Path) -> None:
-    page = tree(real / "scorecard/index.html")
-    section = page.xpath("//section[@id='errata']")[0]
+    page, card = tree(real / "about/index.html"), tree(real / "scorecard/index.html")
     posts = set()
-    for row in section.xpath(".//tbody/tr"):
+    for row in page.xpath(f"//*[{HERE.format('errata')}]//tbody/tr"):
         mistake, measured, ours, verdict = row.xpath("./td")
-        (claim,) = page.xpath(
-            f"//*[@id='{verdict.xpath('.//a/@href')[0].removeprefix('#')}']/ancestor::tr[1]"
-        )
+        target = verdict.xpath(".//a/@href")[0].partition("#")[2]
+        (claim,) = card.xpath(f"//*[@id='{target}']/ancestor::tr[1]")
         assert words(claim).startswith(words(measured)) and words(ours) in words(claim), words(mistake)
         posts.add(mistake.xpath(".//a/@href")[0].split("/")[-2])
     assert posts == set(SLUGS)
