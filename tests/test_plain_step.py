@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy import stats
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+numba = pytest.importorskip("numba")
 
+from lib.methods import plain_kernels  # noqa: E402
 from lib.methods.engression import Engressor, StochasticNet, Trainer  # noqa: E402
 from lib.methods.plain_step import PlainTrainer, fits  # noqa: E402
+
+
+class WithTorchsNoise(PlainTrainer):
+    """With the noise that `Trainer` has."""
+
+    def draw_noise(self):
+        self.network.draw_noise(self.m, self.batch_size, self.noise_generator, [self.noise])
 
 
 def made(kind, m, n_out, offset=0.0):
@@ -28,7 +39,7 @@ def test_the_step_is_autograds(m, n_out, offset):
     The bias before batch norm is left out, and with it the running mean that it moves: its gradient is 0, of which
     autograd leaves rounding errors that Adam blows up to whole steps.
     """
-    plain, other = (made(kind, m, n_out, offset) for kind in (PlainTrainer, Trainer))
+    plain, other = (made(kind, m, n_out, offset) for kind in (WithTorchsNoise, Trainer))
     for _ in range(6):
         torch.testing.assert_close(plain.step(), other.step(), rtol=1e-3, atol=1e-4)
     bias = other.network.noisy[0].bias.detach() - plain.network.noisy[0].bias.detach()
@@ -43,7 +54,7 @@ def test_the_step_is_autograds(m, n_out, offset):
 @pytest.mark.parametrize("n_out", [1, 2])
 def test_its_gradients_are_autograds(n_out):
     """Of one step, exactly."""
-    plain, other = (made(kind, 3, n_out) for kind in (PlainTrainer, Trainer))
+    plain, other = (made(kind, 3, n_out) for kind in (WithTorchsNoise, Trainer))
     for trainer in (plain, other):
         trainer.step()
     for (name, first), second in zip(
@@ -66,6 +77,7 @@ def test_it_is_for_the_plain_network_only():
     others = [{"layers": 2}, {"blocks": 1}, {"noise_dim": 0}, {"batch_norm": False}]
     assert not any(fits(StochasticNet(1, 1, **settings)) for settings in others)
     assert not fits(StochasticNet(1, 1), "bf16") and not fits(StochasticNet(1, 1).double())
+    assert not fits(StochasticNet(1, 1).to("meta"))
     with pytest.raises(ValueError, match="one noisy layer with batch norm"):
         PlainTrainer(StochasticNet(1, 1, blocks=1), torch.zeros(4, 1), torch.zeros(4, 1))
 
@@ -78,3 +90,52 @@ def test_the_estimator_uses_it_where_it_can(monkeypatch, rng):
     assert len(used) == 2
     Engressor(epochs=2, batch_size=None, layers=2).fit(x, x[:, 0])
     assert len(used) == 2
+
+
+def drawn(n, state=77):
+    out = np.empty(n, np.float32)
+    plain_kernels.normals(out, np.uint64(state))
+    return out.astype(float)
+
+
+def test_normals_are_normal_and_independent():
+    """Four moments, the distribution function, and the tail; pairs share a word, neighbours do not."""
+    n = 4_000_000
+    x = drawn(n)
+    for power, (mean, variance) in {1: (0, 1), 2: (1, 2), 3: (0, 15), 4: (3, 96)}.items():
+        assert abs((x**power).mean() - mean) < 4.5 * np.sqrt(variance / n), power
+    assert stats.kstest(x[: n // 4], "norm").pvalue > 1e-4
+    beyond = 2 * stats.norm.sf(4) * n  # 253 are expected
+    assert abs((np.abs(x) > 4).sum() - beyond) < 4.5 * np.sqrt(beyond)
+    first, second = x[: n // 2], x[n // 2 :]
+    for one, other in ((first, second), (first**2, second**2), (x[1:], x[:-1]), (x[1:] ** 2, x[:-1] ** 2)):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 4.5 / np.sqrt(len(one))
+
+
+def test_a_radius_is_that_of_box_and_muller():
+    """Of a pair: r² = −2 ln u is exponential, the angle uniform over the whole circle."""
+    x = drawn(400_000, 5)
+    first, second = np.split(x, 2)
+    assert stats.kstest((first**2 + second**2) / 2, "expon").pvalue > 1e-4
+    octants = np.floor((np.arctan2(second, first) + np.pi) / (np.pi / 4)).clip(0, 7)
+    assert stats.chisquare(np.bincount(octants.astype(int))).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_normals_of_any_number(n):
+    assert np.isfinite(drawn(n)).all() and (drawn(n) == drawn(n)).all()
+    assert (drawn(n) != drawn(n, 78)).all()
+
+
+def test_noise_has_its_scale_and_kind():
+    """Uniform noise and scales other than 1 are the network's own."""
+    x = torch.zeros(2000, 1)
+    for settings, mean, sd in (
+        ({}, 0, 1),
+        ({"noise_scale": 3}, 0, 3),
+        ({"noise": "uniform"}, 0.5, 12**-0.5),
+        ({"noise": "uniform", "noise_scale": 2}, 1, 2 * 12**-0.5),
+    ):
+        trainer = PlainTrainer(StochasticNet(1, 1, **settings), x, x, seed=3)
+        trainer.draw_noise()
+        assert abs(trainer.noise.mean() - mean) < 0.02 * sd and abs(trainer.noise.std() - sd) < 0.02 * sd

@@ -27,6 +27,7 @@ from lib import experiments
 from lib.core import Config, Context, InputError, Outcome, Provenance, Record, Result, Suspended
 from lib.runs import fingerprints
 from lib.runs.checkpoints import FileCheckpoint
+from lib.runs.memory import keep_freed
 from lib.runs.records import Damaged
 from lib.runs.store import Store
 
@@ -181,6 +182,7 @@ def compute_one(
             return Ending(config.key, "already there")
         if task.deadline is not None and time.monotonic() >= task.deadline:
             return Ending(config.key, "suspended", error="time was up before it began")
+        keep_freed()
         context = RunContext(task, watcher)
         return _compute(task, context, store)
 
