@@ -24,6 +24,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.methods.trm.fused import gated, normed_sum, rms_norm
+
 Start = Literal["static", "batch", "puzzle", "cell", "zeros", "mixed"]
 """Where latents begin; see `TinyRecursiveModel.initial`."""
 STARTS: tuple[Start, ...] = ("static", "batch", "puzzle", "cell", "zeros", "mixed")
@@ -40,12 +42,6 @@ def lecun_(weight: Tensor, fan_in: int, generator: torch.Generator | None) -> Te
     return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
 
 
-def rms_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """x / √(mean of squares over the last axis + eps), computed in single precision, in the type of `x`."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
-
-
 class SwiGLU(nn.Module):
     """x ↦ W₃ (silu(W₁ x) ⊙ W₂ x) over the last axis, without biases.
 
@@ -59,8 +55,7 @@ class SwiGLU(nn.Module):
         self.outward = nn.Parameter(lecun_(torch.empty(size, inner), inner, generator))
 
     def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        gate, value = functional.linear(x, self.inward).chunk(2, dim=-1)
-        return functional.linear(functional.silu(gate) * value, self.outward)
+        return functional.linear(gated(functional.linear(x, self.inward)), self.outward)
 
 
 class Attention(nn.Module):
@@ -121,11 +116,11 @@ class Layer(nn.Module):
 
     def forward(self, x: Latents) -> Latents:
         if self.mixing == "mlp":
-            across = x.mT  # (batch, width, cells)
-            x = rms_norm(across + self.cells(across)).mT
+            across = x.mT.contiguous()  # (batch, width, cells)
+            x = normed_sum(across, self.cells(across)).mT.contiguous()
         else:
-            x = rms_norm(x + self.cells(x))
-        return rms_norm(x + self.channels(x))
+            x = normed_sum(x, self.cells(x))
+        return normed_sum(x, self.channels(x))
 
 
 class TinyRecursiveModel(nn.Module):
