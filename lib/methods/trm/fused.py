@@ -32,7 +32,7 @@ f32, i32 = np.float32, np.int32
 def gated(x: Tensor) -> Tensor:
     """silu(gate) ⊙ value: (…, 2 inner) to (…, inner). Source: Shazeer (2020), arXiv 2002.05202, equation 6."""
     if _compiled(x):
-        return _Gated.apply(x)  # type: ignore[no-any-return]
+        return _Gated.apply(x)
     gate, value = x.chunk(2, dim=-1)
     return functional.silu(gate) * value
 
@@ -40,7 +40,7 @@ def gated(x: Tensor) -> Tensor:
 def normed_sum(x: Tensor, y: Tensor, eps: float = EPS) -> Tensor:
     """`rms_norm(x + y)`: both of one shape (…, n) and type, which the result has too."""
     if _compiled(x) and x.dtype == y.dtype and x.shape == y.shape:
-        return _NormedSum.apply(x, y, eps)  # type: ignore[no-any-return]
+        return _NormedSum.apply(x, y, eps)
     return rms_norm(x + y, eps)
 
 
