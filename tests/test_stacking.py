@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from lib.convnets import conv4, convnet, resnet  # noqa: E402
-from lib.stacking import StackedBatches, StackedModules  # noqa: E402
+from lib.nets import mlp  # noqa: E402
+from lib.stacking import StackedBatches, StackedModules, StackedPerceptrons  # noqa: E402
 from lib.training import Batches, ModuleLearner, Stopping, fit, validator  # noqa: E402
 from tests.test_training import interrupted, same, train  # noqa: E402
 
@@ -157,3 +158,54 @@ def test_soft_targets_and_lower_precision(pictures):
 def test_no_modules():
     with pytest.raises(ValueError, match="modules is empty"):
         StackedModules([], OPTIMISERS["sgd"])
+
+
+def one_step(kind, modules, inputs, labels, **options):
+    """Logits, losses and gradients of a step."""
+    learner = kind(modules, partial(torch.optim.SGD, lr=0.1), **options)
+    logits = learner.logits(inputs) if inputs.shape[0] != len(modules) else torch.zeros(0)
+    losses = learner.step(inputs, labels, 1.0)
+    return [logits, losses, *(parameter.grad for parameter in learner.parameters.values())]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("sizes", [(192, 4), (192, 20, 12, 4)])
+def test_perceptrons_are_what_vmap_makes_of_them(pictures, sizes, own):
+    modules = [mlp(sizes, generator=seeded(member)) for member in range(MEMBERS)]
+    inputs, labels = pictures[0][:30] / 255, pictures[1][:30]
+    if own:
+        inputs, labels = inputs.unflatten(0, (MEMBERS, 10)), labels.unflatten(0, (MEMBERS, 10))
+    every = [
+        one_step(kind, modules, inputs, labels, own_batches=own)
+        for kind in (StackedPerceptrons, StackedModules)
+    ]
+    torch.testing.assert_close(*every, rtol=1e-5, atol=1e-6)
+    narrow = one_step(StackedPerceptrons, modules, inputs, labels, own_batches=own, autocast=torch.bfloat16)
+    assert all(one.dtype == torch.float32 for one in narrow)
+    for one, other in zip(narrow, every[1], strict=True):
+        assert not torch.equal(one, other) or not one.numel()
+        assert (one - other).norm() <= 0.1 * other.norm()
+
+
+def test_inputs_of_perceptrons_have_their_gradient(pictures):
+    """Summed over the members where they share them, as vmap has it."""
+    modules = [mlp((192, 9, 4), generator=seeded(member)) for member in range(MEMBERS)]
+    found = []
+    for kind in (StackedPerceptrons, StackedModules):
+        learner = kind(modules, partial(torch.optim.SGD, lr=0.1))
+        inputs = (pictures[0][:10] / 255).requires_grad_()
+        found.append(torch.autograd.grad(learner._forward(inputs, False).square().sum(), inputs)[0])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+def test_other_networks_are_stacked_as_ever(pictures):
+    inputs, labels = pictures[0][:20] / 255, pictures[1][:20]
+    for made in (
+        NETWORKS["conv4"],
+        lambda seed: nn.Sequential(nn.Flatten(), mlp((192, 4), generator=seeded(seed))),
+        lambda seed: nn.Sequential(*mlp((192, 8), generator=seeded(seed)), nn.Tanh()),
+    ):
+        modules = [made(member) for member in range(MEMBERS)]
+        assert same(
+            *(one_step(kind, modules, inputs, labels) for kind in (StackedPerceptrons, StackedModules))
+        )

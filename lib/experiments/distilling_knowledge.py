@@ -46,7 +46,7 @@ from lib.methods.soft_labels import (
 )
 from lib.nets import initialise_linear, mlp
 from lib.schedules import cosine
-from lib.stacking import StackedModules
+from lib.stacking import StackedPerceptrons
 from lib.training import (
     Batches,
     Learner,
@@ -495,7 +495,7 @@ def arm_loss(arm: Arm, logits: Tensor, targets: Targets, partner: Tensor | None 
     return hard
 
 
-class Stack(StackedModules):
+class Stack(StackedPerceptrons):
     """Students trained as one, each with a loss of its own: member i has the i-th arm."""
 
     def __init__(
