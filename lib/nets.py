@@ -45,6 +45,30 @@ def initialise_linear(
     nn.init.uniform_(bias, -bound, bound, generator=generator)
 
 
+class ByteDropout(nn.Module):
+    """Dropout whose coins are the bytes of random words: eight from one draw, five times as fast on a CPU as one draw each.
+
+    p: the share of units that are dropped, a multiple of 1/256; the others are divided by 1 − p. Coins are torch's global
+    generator's. Raises ValueError for another p, or one outside [0, 1).
+    """
+
+    def __init__(self, p: float | int) -> None:
+        super().__init__()
+        if not (0 <= p < 1 and 256 * p == round(256 * p)):
+            raise ValueError(f"p is {p!r}; a multiple of 1/256 in [0, 1) is wanted")
+        self.dropped = round(256 * p)
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        coins = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+        return x * (coins >= self.dropped) * (256 / (256 - self.dropped))
+
+    def extra_repr(self) -> str:
+        return f"p={self.dropped / 256}"
+
+
 class StackedMLP:
     """`members` MLPs of the same sizes with softmax and cross-entropy, trained together on the same batches.
 

@@ -36,7 +36,7 @@ COMMON = {
     "precision": "float32", "seed": 0,
 }  # fmt: skip
 TEACHER = Teacher(
-    **COMMON, hidden=24, jitter=1, dropout=0.2, max_norm=0.5, jittered_validation=False,
+    **COMMON, hidden=24, jitter=1, dropout=0.25, max_norm=0.5, jittered_validation=False,
 )  # fmt: skip
 GOOD = TEACHER.replace(jitter=0, dropout=0.0, epochs=12, lr=1e-2, max_norm=0.0)
 SOFT = ("soft", 4.0, 0.9)

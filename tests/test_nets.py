@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from lib.nets import StackedMLP, initialise_linear, mlp  # noqa: E402
+from lib.nets import ByteDropout, StackedMLP, initialise_linear, mlp  # noqa: E402
 
 SHAPES = [(12, 5), (12, 7, 5), (12, 9, 7, 5), (12, 9, 8, 7, 5)]
 
@@ -203,3 +203,41 @@ def test_bad_members_and_parameters():
     stack = StackedMLP((3, 2), 2)
     with pytest.raises(ValueError, match=r"\(members, 8\)"):
         stack.load(torch.zeros(2, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.5, 0.25, 3 / 256])
+def test_bytes_drop_the_share_that_was_asked_for(p, dtype):
+    """Each unit by itself, the kept ones scaled; gradients go where values went."""
+    torch.manual_seed(0)
+    x = torch.ones(400, 501, dtype=dtype, requires_grad=True)
+    out = ByteDropout(p)(x)
+    out.sum().backward()
+    kept = out.detach() != 0
+    scale = torch.tensor(1 / (1 - p), dtype=dtype)
+    assert torch.equal(out.detach(), kept * scale) and torch.equal(x.grad, out.detach())
+    n = x.numel()
+    assert abs(kept.float().mean().item() - (1 - p)) < 4.5 * (p * (1 - p) / n) ** 0.5
+    # neighbours, and the eight bytes of a word, know nothing of one another
+    coins = kept.flatten()[: n // 8 * 8].view(-1, 8).float()
+    together = torch.corrcoef(coins.T).fill_diagonal_(0)
+    assert together.abs().max() < 5 / len(coins) ** 0.5
+    assert (coins.mean(0) - (1 - p)).abs().max() < 4.5 * (p * (1 - p) / len(coins)) ** 0.5
+
+
+def test_dropout_is_off_where_it_should_be():
+    x = torch.randn(5, 7)
+    assert ByteDropout(0.5).eval()(x) is x and ByteDropout(0)(x) is x
+    assert ByteDropout(0.5)(x.double()).dtype == torch.float64 and ByteDropout(0.5)(x[:0]).shape == (0, 7)
+
+
+def test_dropout_comes_from_torchs_generator():
+    layer, x = ByteDropout(0.5), torch.ones(9, 9)
+    first, second = (torch.manual_seed(3) and layer(x) for _ in range(2))
+    assert torch.equal(first, second) and not torch.equal(first, layer(x))
+
+
+@pytest.mark.parametrize("p", [-0.5, 1.0, 1.5, 0.1, float("nan")])
+def test_shares_that_bytes_cannot_drop_are_refused(p):
+    with pytest.raises(ValueError, match="multiple of 1/256"):
+        ByteDropout(p)

@@ -44,7 +44,7 @@ from lib.methods.soft_labels import (
     soft_cross_entropy,
     soften,
 )
-from lib.nets import initialise_linear, mlp
+from lib.nets import ByteDropout, initialise_linear, mlp
 from lib.schedules import cosine
 from lib.stacking import StackedPerceptrons
 from lib.training import (
@@ -219,7 +219,7 @@ PLANS: dict[Profile, _Plan] = {
             "precision": "float32",
         },
         part=100,
-        teacher={**_TEACHER, "hidden": 64, "dropout": 0.2},
+        teacher={**_TEACHER, "hidden": 64, "dropout": 0.25},
         student=32,
         worse=(1,),
         close=2,
@@ -401,7 +401,7 @@ def network(
         return nn.Sequential(*layers)
     with_dropout: list[nn.Module] = []
     for layer in layers:
-        with_dropout += [layer, nn.Dropout(dropout)] if isinstance(layer, nn.ReLU) else [layer]
+        with_dropout += [layer, ByteDropout(dropout)] if isinstance(layer, nn.ReLU) else [layer]
     return nn.Sequential(*with_dropout)
 
 
