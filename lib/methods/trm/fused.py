@@ -17,6 +17,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
@@ -29,7 +30,7 @@ EPS = 1e-5
 f32, i32 = np.float32, np.int32
 
 
-def gated(x: Tensor) -> Tensor:
+def gated(x: Float[Tensor, "*batch both"]) -> Float[Tensor, "*batch inner"]:
     """silu(gate) ⊙ value: (…, 2 inner) to (…, inner). Source: Shazeer (2020), arXiv 2002.05202, equation 6."""
     if _compiled(x):
         return _Gated.apply(x)
@@ -37,14 +38,16 @@ def gated(x: Tensor) -> Tensor:
     return functional.silu(gate) * value
 
 
-def normed_sum(x: Tensor, y: Tensor, eps: float = EPS) -> Tensor:
+def normed_sum(
+    x: Float[Tensor, "*batch n"], y: Float[Tensor, "*batch n"], eps: float = EPS
+) -> Float[Tensor, "*batch n"]:
     """`rms_norm(x + y)`: both of one shape (…, n) and type, which the result has too."""
     if _compiled(x) and x.dtype == y.dtype and x.shape == y.shape:
         return _NormedSum.apply(x, y, eps)
     return rms_norm(x + y, eps)
 
 
-def rms_norm(x: Tensor, eps: float = EPS) -> Tensor:
+def rms_norm(x: Float[Tensor, "*batch n"], eps: float = EPS) -> Float[Tensor, "*batch n"]:
     """x / √(mean of squares over the last axis + eps), computed in single precision, in the type of `x`."""
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
