@@ -3,6 +3,7 @@
     t_interval([0.91, 0.92, 0.90])             # Interval(mean=0.91, low=0.885…, high=0.934…, n=3, …)
     f"{t_interval(accuracies):.1%}"            # '91.0 % [88.5, 93.5]'
     bootstrap_interval(values, rng)            # BCa; the generator is passed, never global
+    correlation_interval([0.97, 0.99, 0.98])   # of correlations, within ±1
     wilson(93, 100)                            # a proportion
 
 Rules that hold for all of them: values are finite (NaN or infinity raises InputError: whoever calls decides
@@ -28,8 +29,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lib.core import InputError
 
-Method = Literal["t", "bootstrap"]
-METHODS: tuple[Method, ...] = ("t", "bootstrap")
+Method = Literal["t", "bootstrap", "correlation"]
+METHODS: tuple[Method, ...] = ("t", "bootstrap", "correlation")
 LEVEL = 0.95
 
 Floats = NDArray[np.float64]
@@ -91,6 +92,8 @@ def interval(
     """The interval of the mean of `values` (n,) by name of the method; `bootstrap` needs a generator."""
     if method == "t":
         return t_interval(values, level=level)
+    if method == "correlation":
+        return correlation_interval(values, level=level)
     if method == "bootstrap":
         if rng is None:
             raise InputError("a bootstrap interval needs a generator: rng=np.random.default_rng(seed)")
@@ -110,6 +113,23 @@ def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
 
     half = float(stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x), level, "t")
+
+
+def correlation_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """The interval of the mean of correlations (n,), one a seed: Student's of their Fisher transforms, taken back.
+
+    It stays within [−1, 1], as Student's own does not where correlations are high. A correlation of ±1 has no transform:
+    where there is one among others, it is Student's interval, cut off at ±1. Raises InputError for values beyond ±1.
+    """
+    x = _checked(values, level)
+    if np.abs(x).max() > 1:
+        raise InputError(f"correlations lie within [−1, 1]; {x[np.abs(x).argmax()]:g} does not")
+    on_scale = len(x) > 1 and np.abs(x).max() < 1
+    found = t_interval(np.arctanh(x) if on_scale else x, level=level)
+    mean, low, high = found.mean, found.low, found.high
+    if on_scale:
+        mean, low, high = math.tanh(mean), math.tanh(low), math.tanh(high)
+    return Interval(mean, max(low, -1.0), min(high, 1.0), len(x), level, "correlation")
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:

@@ -17,6 +17,7 @@ from lib.core import InputError
 from lib.stats import (
     Interval,
     bootstrap_interval,
+    correlation_interval,
     interval,
     number,
     paired,
@@ -233,3 +234,33 @@ def test_intervals_for_readers() -> None:
     assert str(Interval(0.12345, 0.1, 0.2, 3)) == "0.123 [0.1, 0.2]"
     with pytest.raises(InputError, match="no format"):
         number(0.5, ".3k")
+
+
+# --- correlations of several seeds --------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-0.999, 0.999), min_size=2, max_size=8))
+def test_the_interval_of_correlations_is_fishers(values: list[float]) -> None:
+    found, on_scale = correlation_interval(values, level=0.9), t_interval(np.arctanh(values), level=0.9)
+    assert -1 <= found.low <= found.mean <= found.high <= 1
+    for one, other in ((found.low, on_scale.low), (found.mean, on_scale.mean), (found.high, on_scale.high)):
+        assert one == pytest.approx(math.tanh(other), abs=1e-12)
+    mirrored = correlation_interval([-value for value in values], level=0.9)
+    assert mirrored.low == pytest.approx(-found.high) and mirrored.high == pytest.approx(-found.low)
+
+
+def test_correlations_near_one_stay_below_it() -> None:
+    values = [0.97, 0.99, 0.999]
+    assert t_interval(values).high > 1 > interval(values, "correlation").high
+
+
+def test_correlations_at_the_edges() -> None:
+    assert correlation_interval([1.0, 1.0, 1.0]).low == 1
+    cut = correlation_interval([1.0, 0.5, 0.8])
+    assert (cut.low, cut.high) == (pytest.approx(t_interval([1.0, 0.5, 0.8]).low), 1)
+    alone = correlation_interval([0.4])
+    assert (alone.mean, alone.low, alone.high) == (0.4, -1, 1)
+    with pytest.raises(InputError, match="1.2 does not"):
+        correlation_interval([0.1, 1.2])
+    with pytest.raises(InputError):
+        correlation_interval([0.1, math.nan])
