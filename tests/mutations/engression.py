@@ -1,10 +1,11 @@
 """Engression: planted mistakes that its tests must notice."""
 
-SCORES, METHOD, PLACEMENT, POST = (
+SCORES, METHOD, KERNELS, PLACEMENT, POST = (
     f"lib/{name}.py"
     for name in (
         "methods/scores",
         "methods/engression",
+        "methods/plain_kernels",
         "methods/noise_placement",
         "experiments/engression",
     )
@@ -12,6 +13,7 @@ SCORES, METHOD, PLACEMENT, POST = (
 TESTS = {
     SCORES: "tests/test_scores.py",
     METHOD: "tests/test_engression.py",
+    KERNELS: "tests/test_plain_step.py",
     PLACEMENT: "tests/test_noise_placement.py",
     POST: "tests/test_experiments_engression.py",
 }
@@ -76,5 +78,17 @@ MISTAKES = {
         "right = (found - truth).abs().mean(dim=1)",
         "right = (found.mean(dim=1, keepdim=True) - truth).abs().mean(dim=1)",
         "test_exact_quantiles_have_no_error",
+    ),
+    "the gradient through batch norm without its mean": (
+        KERNELS,
+        "base = middle * tilt - slope * total / f32(columns)",
+        "base = middle * tilt",
+        "test_its_gradients_are_autograds",
+    ),
+    "an octant left out of the noise": (
+        KERNELS,
+        "        swap = low < 0\n",
+        "        swap = False\n",
+        "test_a_radius_is_that_of_box_and_muller",
     ),
 }

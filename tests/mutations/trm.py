@@ -3,6 +3,7 @@
 RECURSION, SUPERVISION, BREADTH, ALIGNMENT = (
     f"lib/methods/trm/{name}.py" for name in ("recursion", "supervision", "breadth", "alignment")
 )
+FUSED = "lib/methods/trm/fused.py"
 DRAWN, RUNS = "lib/experiments/trm/puzzles.py", "lib/experiments/trm/training.py"
 SETS, MOVES, KERNELS = (f"lib/data/sudoku/{name}.py" for name in ("sets", "symmetries", "kernels"))
 TESTS = {
@@ -10,6 +11,7 @@ TESTS = {
     SUPERVISION: "tests/test_trm.py",
     BREADTH: "tests/test_trm.py",
     ALIGNMENT: "tests/test_trm.py",
+    FUSED: "tests/test_trm_fused.py",
     DRAWN: "tests/test_experiments_trm.py",
     RUNS: "tests/test_experiments_trm.py",
     SETS: "tests/test_data_sudoku.py",
@@ -83,5 +85,17 @@ MISTAKES = {
         "        elif not left:\n            depth -= 1",
         "        else:\n            depth -= 1",
         "test_a_known_puzzle_and_none_one_or_several_solutions",
+    ),
+    "the gradient through the norm without what its scale depends on": (
+        FUSED,
+        "scale * (_number(from_above[i]) - _number(result[i]) * along)",
+        "scale * _number(from_above[i])",
+        "test_gradients_are_those_of_the_formulas",
+    ),
+    "bfloat16 cut off instead of rounded": (
+        FUSED,
+        "i32(word + i32(i32(0x7FFF) + odd))",
+        "word",
+        "test_words_are_rounded_to_even",
     ),
 }
