@@ -44,6 +44,17 @@ def test_an_artifact_is_made_when_it_is_asked_for(toy, place):
     assert store.get(config).metrics["distance"] != walk.metrics["distance"]
 
 
+def test_the_time_of_an_artifact_is_that_of_the_run_that_makes_it(toy, place):
+    """A reader that has to have it made first costs no more than one that finds it."""
+    _, store, _ = place
+    start = toy.Walk(steps=40, seed=0, pause=0.01)
+    reader = toy.Onward(start=start, seed=0)
+    compute_one(Task(reader, str(store.path)))
+    made, read = (store.get(config).provenance for config in (start, reader))
+    assert 0.4 <= made.wall_s > read.wall_s >= 0
+    assert made.cpu_s > 0 and read.cpu_s >= 0
+
+
 def test_fresh_computes_all_again_with_the_same_digests(place):
     _, store, computed = place
     report = sweep.compute("toy-post", "smoke")
