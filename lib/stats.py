@@ -122,14 +122,17 @@ def correlation_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval
     where there is one among others, it is Student's interval, cut off at ±1. Raises InputError for values beyond ±1.
     """
     x = _checked(values, level)
-    if np.abs(x).max() > 1:
-        raise InputError(f"correlations lie within [−1, 1]; {x[np.abs(x).argmax()]:g} does not")
-    on_scale = len(x) > 1 and np.abs(x).max() < 1
-    found = t_interval(np.arctanh(x) if on_scale else x, level=level)
-    mean, low, high = found.mean, found.low, found.high
-    if on_scale:
-        mean, low, high = math.tanh(mean), math.tanh(low), math.tanh(high)
-    return Interval(mean, max(low, -1.0), min(high, 1.0), len(x), level, "correlation")
+    size = np.abs(x)
+    if size.max() > 1:
+        raise InputError(f"correlations lie within [−1, 1]; {x[size.argmax()]:g} does not")
+    if len(x) == 1:
+        return t_interval(x, level=level)
+    if size.max() == 1:
+        found = t_interval(x, level=level)
+        return Interval(found.mean, max(found.low, -1.0), min(found.high, 1.0), len(x), level, "correlation")
+    found = t_interval(np.arctanh(x), level=level)
+    mean, low, high = (math.tanh(value) for value in (found.mean, found.low, found.high))
+    return Interval(mean, low, high, len(x), level, "correlation")
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:
