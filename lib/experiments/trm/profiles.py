@@ -84,7 +84,7 @@ _COMMON: dict[str, Any] = {
 # validation puzzles alone: at a rate of .001 it solved none of them after 700 steps, .78 after 900 and .94 after 1,100; at
 # .002 .71 after 600 and .88 after 700. So networks are looked at after 600 steps, while they still learn, and at the end.
 # Seeds: 5 for the baseline, the posted random start and a random T, whose verdicts are close, and for what several passes of
-# the first two make of their answers; 3 for the others. In all about 6,700 s. What does not fit: longer training of every
+# the first two make of their answers; 3 for the others. In all about 6,700 s (5,600 by the records, with compiled passes). What does not fit: longer training of every
 # arm, larger widths, k = 16, half-widths 3, 5 and 8 of the limit with ten seeds, five updates of z for one of y, 9 × 9.
 # `full` has what needs a GPU: its main run takes 50 to 60 minutes on an H200, so that the first hour decides the bar and two
 # more make it an interval (runs are listed by seed); the blip is looked for on 6 × 6, 140 runs of some 20 s.
