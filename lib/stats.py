@@ -58,7 +58,9 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def __format__(self, spec: str) -> str:
-        """`66.4 % [64.0, 68.8]` for `.1%`; the estimate alone where n is 1."""
+        """`66.4 % [64.0, 68.8]` for `.1%`; the estimate alone where n is 1, a dash where it is NaN."""
+        if math.isnan(self.mean):
+            return "–"
         mean = number(self.mean, spec)
         if not self.known:
             return mean

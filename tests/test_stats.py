@@ -264,3 +264,7 @@ def test_correlations_at_the_edges() -> None:
         correlation_interval([0.1, 1.2])
     with pytest.raises(InputError):
         correlation_interval([0.1, math.nan])
+
+
+def test_what_has_no_number_is_a_dash() -> None:
+    assert f"{Interval(math.nan, -math.inf, math.inf, 0):,.0f}" == "–"

@@ -62,8 +62,9 @@ def _series(values: dict[int, float]) -> pd.Series:
 
 
 def over_seeds(values: pd.Series) -> Interval:
-    """Mean and interval over the seeds that have a number."""
-    return t_interval(values.dropna())
+    """Mean and interval over the seeds that have a number; NaN where none has, as with times that never cross."""
+    known = values.dropna()
+    return t_interval(known) if len(known) else Interval(np.nan, -np.inf, np.inf, 0)
 
 
 # --- for claims: one number a seed ---------------------------------------------------------------------------------
