@@ -46,7 +46,7 @@ def initialise_linear(
 
 
 class ByteDropout(nn.Module):
-    """Dropout whose coins are the bytes of random words: eight from one draw, five times as fast on a CPU as one draw each.
+    """Dropout whose coins are the bytes of random words: eight from one draw, which on a CPU is what dropout costs.
 
     p: the share of units that are dropped, a multiple of 1/256; the others are divided by 1 − p. Coins are torch's global
     generator's. Raises ValueError for another p, or one outside [0, 1).

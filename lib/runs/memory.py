@@ -1,8 +1,8 @@
 """Freed memory that stays with the process.
 
 glibc hands large blocks back to the system as soon as they are freed, and each step of a training then begins with pages
-that the system has to find and to clear again: up to half of the time of a small convolutional network. `keep_freed()`
-tells it to keep them; where the C library is another one, nothing happens. Results are the same to the bit.
+that the system has to find and to clear again, which costs small convolutional networks much of their time.
+`keep_freed()` tells it to keep them; where the C library is another one, nothing happens. Results are the same to the bit.
 
 Source: mallopt(3).
 """
