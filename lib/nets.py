@@ -63,7 +63,10 @@ class ByteDropout(nn.Module):
             return x
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         coins = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * (coins >= self.dropped) * (256 / (256 - self.dropped))
+        kept = (
+            (coins >= self.dropped).view(torch.uint8).to(x.dtype)
+        )  # torch converts bytes far faster than bools
+        return x * kept * (256 / (256 - self.dropped))
 
     def extra_repr(self) -> str:
         return f"p={self.dropped / 256}"

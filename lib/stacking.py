@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call, stack_module_state, vmap
 
+from lib.adam import MixedAdam
+from lib.nets import ByteDropout
 from lib.training import Learner, State
 
 
@@ -154,26 +156,40 @@ class StackedModules(Learner):
 
 
 class StackedPerceptrons(StackedModules):
-    """`StackedModules` that computes networks of nothing but `Flatten`, `Linear` and `ReLU` layer by layer.
+    """`StackedModules` that computes networks of `Flatten`, `Linear`, `ReLU` and dropout layer by layer.
 
     What vmap and autocast make of a linear layer copies its weights and gradients several times a step, transposed, which
-    takes longer on a CPU than the products; here it is one product forwards and two backwards. Other networks are computed
-    as there, and so are networks within networks.
+    takes longer on a CPU than the products; here it is one product forwards and two backwards. With autocast to bfloat16
+    and `lib.adam.MixedAdam` gradients and the weights of the products stay in bfloat16. Other networks are computed as in
+    `StackedModules`, and so are networks within networks.
     """
 
     def _forward(self, inputs: Tensor, own: bool) -> Float[Tensor, "members batch n_classes"]:
         layers = list(self.form.named_children())
+        dropouts = (nn.Dropout, ByteDropout)
         kinds = {type(layer) for _, layer in layers}
-        if type(self.form) is not nn.Sequential or not kinds <= {nn.Flatten, nn.Linear, nn.ReLU}:
+        if type(self.form) is not nn.Sequential or not kinds <= {nn.Flatten, nn.Linear, nn.ReLU, *dropouts}:
             return super()._forward(inputs, own)
         hidden = inputs.flatten(2 if own else 1)
         for name, layer in layers:
             if isinstance(layer, nn.Linear):
                 weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
-                hidden = _Linear.apply(hidden, weight, bias, self.autocast or weight.dtype)
+                hidden = _Linear.apply(hidden, self._narrow(weight), bias, self.autocast or weight.dtype)
             elif isinstance(layer, nn.ReLU):
                 hidden = hidden.relu()
+            elif isinstance(layer, dropouts):
+                hidden = layer(hidden if hidden.ndim == 3 else hidden.expand(self.members, -1, -1))
         return hidden.float()
+
+    def _narrow(self, weight: Tensor) -> Tensor:
+        if self.autocast is torch.bfloat16 and isinstance(self.optimizer, MixedAdam):
+            return self.optimizer.narrow(weight)
+        return weight
+
+    def _use(self, tensors: Mapping[str, Tensor]) -> None:
+        super()._use(tensors)
+        if isinstance(self.optimizer, MixedAdam):
+            self.optimizer.forget()
 
 
 class _Linear(torch.autograd.Function):
@@ -183,7 +199,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
         x, narrow = x.to(dtype), weight.to(dtype)
         ctx.save_for_backward(x, narrow)
-        ctx.kind = weight.dtype
+        ctx.kinds = weight.dtype, bias.dtype
         every = x if x.ndim == 3 else x.expand(len(weight), -1, -1)
         return torch.baddbmm(bias[:, None].to(dtype), every, narrow.mT)
 
@@ -195,5 +211,5 @@ class _Linear(torch.autograd.Function):
         down = torch.bmm(above, narrow) if ctx.needs_input_grad[0] else None
         if down is not None and x.ndim == 2:
             down = down.sum(0)
-        d_weight = torch.bmm(above.mT, every).to(ctx.kind)
-        return down, d_weight, above.sum(1, dtype=ctx.kind), None
+        of_weight, of_bias = ctx.kinds
+        return down, torch.bmm(above.mT, every).to(of_weight), above.sum(1, dtype=of_bias), None

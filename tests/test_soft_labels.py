@@ -18,7 +18,6 @@ from lib.methods.soft_labels import (  # noqa: E402
     best_bias,
     distillation_loss,
     entropy,
-    limit_norms_,
     logit_matching_loss,
     matching_bias,
     one_hot,
@@ -300,25 +299,3 @@ def test_a_constant_for_all_classes_changes_nothing(teacher):
 def test_best_bias_wants_some_classes(classes):
     with pytest.raises(ValueError, match="some, but not all"):
         best_bias(torch.zeros(3, 5), torch.zeros(3, dtype=torch.int64), classes)
-
-
-# --- max-norm --------------------------------------------------------------------------------------------------------
-
-
-def test_max_norm(generator):
-    weight = torch.randn(20, 50, generator=generator)
-    weight[3] = 0
-    weight[4] *= 0.01
-    before = weight.clone()
-    limit_norms_(weight, 2.0)
-    norms = weight.norm(dim=1)
-    assert (norms <= 2 + 1e-5).all() and torch.isfinite(weight).all()
-    assert torch.equal(weight[3:5], before[3:5])
-    long = before.norm(dim=1) > 2
-    assert long.any()
-    assert torch.allclose(nn.functional.cosine_similarity(weight[long], before[long]), torch.tensor(1.0))
-    once = weight.clone()
-    limit_norms_(weight, 2.0)
-    assert torch.allclose(weight, once, atol=1e-6)
-    with pytest.raises(ValueError, match="limit is 0"):
-        limit_norms_(weight, 0)

@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from lib.adam import MixedAdam  # noqa: E402
 from lib.convnets import conv4, convnet, resnet  # noqa: E402
-from lib.nets import mlp  # noqa: E402
+from lib.nets import ByteDropout, mlp  # noqa: E402
 from lib.stacking import StackedBatches, StackedModules, StackedPerceptrons  # noqa: E402
 from lib.training import Batches, ModuleLearner, Stopping, fit, validator  # noqa: E402
 from tests.test_training import interrupted, same, train  # noqa: E402
@@ -213,3 +214,68 @@ def test_other_networks_are_stacked_as_ever(pictures):
         assert same(
             *(one_step(kind, modules, inputs, labels) for kind in (StackedPerceptrons, StackedModules))
         )
+
+
+def dropping(seed, layer=ByteDropout):
+    """192-20-4 with dropout on the inputs too."""
+    flatten, first, relu, last = mlp((192, 20, 4), generator=seeded(seed))
+    return nn.Sequential(flatten, layer(0.25), first, relu, layer(0.5), last)
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+def test_perceptrons_are_the_same_with_mixed_adam(pictures, autocast):
+    """As with torch's Adam, whose gradients come from the same products: weights after some steps, to rounding."""
+    inputs, labels = pictures[0][:30] / 255, pictures[1][:30]
+    found = []
+    for optimizer in (MixedAdam, partial(torch.optim.Adam, fused=True)):
+        modules = [mlp((192, 20, 12, 4), generator=seeded(member)) for member in range(MEMBERS)]
+        learner = StackedPerceptrons(modules, partial(optimizer, lr=1e-3), autocast=autocast)
+        for _ in range(5):
+            learner.step(inputs, labels, 1.0)
+        found.append([learner.logits(inputs), *learner.snapshot(1).values()])
+    torch.testing.assert_close(found[0][1:], found[1][1:], rtol=1e-4, atol=1e-5)
+    assert all(one.dtype == torch.float32 for one in found[0])
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("at", [{1}, {2, 5}], ids=str)
+def test_perceptrons_in_bfloat16_resume_bit_for_bit(pictures, at):
+    """With dropout, a limit on norms, an average that is evaluated, and members that stop in between."""
+
+    def make():
+        return StackedPerceptrons(
+            [dropping(seed) for seed in range(MEMBERS)],
+            partial(MixedAdam, lr=3e-3, max_norm=2.0),
+            autocast=torch.bfloat16,
+            ema=0.9,
+        )
+
+    options = {"stopping": lambda: Stopping(2)}
+    whole, parts = train(make(), pictures, **options), interrupted(make, pictures, at, **options)
+    assert same(vars(whole), vars(parts))
+    learner = make()
+    before = learner.logits(pictures[0] / 255)
+    learner.restore([whole.best[2], whole.best[0]])
+    after = learner.logits(pictures[0] / 255)
+    assert learner.members == 2 and not torch.allclose(after[0], before[0], atol=0.1)
+    plain = dropping(0)
+    plain.load_state_dict(whole.best[2])
+    torch.testing.assert_close(after[0], plain.eval()(pictures[0] / 255), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("layer", [ByteDropout, nn.Dropout])
+def test_dropout_of_perceptrons_is_drawn_for_each_member(pictures, layer):
+    """In training alone; of a network without a hidden layer the mean over draws is the answer without dropout."""
+    flatten, last = mlp((192, 4), generator=seeded(0))
+    modules = [nn.Sequential(flatten, layer(0.25), last) for _ in range(MEMBERS)]
+    learner = StackedPerceptrons(modules, partial(torch.optim.SGD, lr=0.0))
+    inputs = pictures[0][:5] / 255
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        sure = learner.logits(inputs)
+        assert torch.equal(sure[0], sure[1]) and torch.equal(sure, learner.logits(inputs))
+        learner.form.train()
+        drawn = torch.stack([learner._forward(inputs, False) for _ in range(2000)])
+    assert not torch.allclose(drawn[0, 0], drawn[0, 1], atol=1e-3)
+    spread = drawn.std((0, 1)) / (2000 * MEMBERS) ** 0.5
+    assert ((drawn.mean((0, 1)) - sure[0]).abs() < 5 * spread).all() and (spread > 0).all()

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.adam import MixedAdam
 from lib.augment import AugmentedBatches
 from lib.core import Config, Context, InputError, Profile, Result
 from lib.data.images import ImageSet, Split
@@ -36,7 +37,6 @@ from lib.methods.soft_labels import (
     best_bias,
     distillation_loss,
     entropy,
-    limit_norms_,
     logit_matching_loss,
     matching_bias,
     shuffled,
@@ -50,7 +50,6 @@ from lib.stacking import StackedPerceptrons
 from lib.training import (
     Batches,
     Learner,
-    ModuleLearner,
     Scaling,
     SoftLabelled,
     Stopping,
@@ -421,23 +420,6 @@ class Hinted(nn.Module):
         return torch.cat([logits, self.guess(hidden)], dim=1) if self.training else logits
 
 
-class LimitedLearner(ModuleLearner):
-    """A module whose units' incoming weights are held to a norm after each update: max-norm."""
-
-    def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, limit: float, **options: Any
-    ) -> None:
-        super().__init__(module, optimizer, **options)
-        self.limit = limit
-
-    def step(self, inputs: Tensor, labels: Tensor, factor: float) -> Tensor:
-        loss = super().step(inputs, labels, factor)
-        for layer in self.module.modules():
-            if isinstance(layer, nn.Linear):
-                limit_norms_(layer.weight, self.limit)
-        return loss
-
-
 def clamp_as_posted_(module: nn.Module, limit: float) -> None:
     """The original's max-norm, which its `forward` calls: in every pass, also of an evaluation, and 0 / 0 for a row of zeros."""
     with torch.no_grad():
@@ -574,8 +556,14 @@ def _dtype(config: Training) -> torch.dtype | None:
     return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
-def _adam(config: Training) -> Callable[[Any], torch.optim.Optimizer]:
-    return partial(torch.optim.Adam, lr=config.lr, fused=True)
+def _adam(config: Training, max_norm: float = 0.0) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
+    """For stacked tensors: of weights (members, n_out, n_in), of biases (members, n_out)."""
+
+    def made(tensors: list[Tensor]) -> MixedAdam:
+        weights, biases = ([t for t in tensors if (t.ndim == 3) == wanted] for wanted in (True, False))
+        return MixedAdam([{"params": weights, "max_norm": max_norm}, {"params": biases}], lr=config.lr)
+
+    return made
 
 
 def counts(wrong: Tensor, labels: Tensor, n_classes: int) -> np.ndarray:
@@ -595,19 +583,12 @@ def run(config: Config, context: Context) -> Result:
 def run_teacher(config: Teacher, context: Context) -> Result:
     """Trained on hard labels; validated on images as they are, or, as posted, jittered."""
     data, train, held = _split(config, context)
-    net = network(config, data.train.images[0].numel(), data.n_classes, dropout=config.dropout).to(
-        data.device
-    )
+    net = network(config, data.train.images[0].numel(), data.n_classes, dropout=config.dropout)
+    net.to(data.device)
     batches = AugmentedBatches(
         train.images, train.labels, batch_size=config.batch_size, seed=config.seed, padding=config.jitter
     )
-    options: dict[str, Any] = {"autocast": _dtype(config)}
-    optimizer = _adam(config)(net.parameters())
-    learner = (
-        LimitedLearner(net, optimizer, config.max_norm, **options)
-        if config.max_norm
-        else ModuleLearner(net, optimizer, **options)
-    )
+    learner = StackedPerceptrons([net], _adam(config, config.max_norm), autocast=_dtype(config))
     plain = validator(held.images, held.labels)
     jittered = AugmentedBatches(
         held.images,
@@ -636,6 +617,7 @@ def run_teacher(config: Teacher, context: Context) -> Result:
     if found.best[0] is None:
         return Result({"epochs_run": found.steps[0] / batches.per_pass}, outcome="diverged")
     learner.restore(found.best)
+    net.load_state_dict(found.best[0])
     logits = answers(net, data.train.images, prepare=Scaling())
     tested = evaluate(learner.logits, data.test.images, data.test.labels)
     artifact = {f"net.{name}": tensor.cpu().numpy() for name, tensor in net.state_dict().items()}

@@ -239,18 +239,6 @@ def best_bias(
 # --- the teacher's constraint ----------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def limit_norms_(weight: Float[Tensor, "n_out n_in"], limit: int | float) -> None:
-    """Max-norm, in place, after an update: incoming weights of a unit with a norm above `limit` are scaled back to it.
-
-    Shorter rows, rows of zeros among them, stay as they are to the bit.
-    """
-    _positive(limit, "limit")
-    norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    # 1 leaves a row as it is, also one of zeros, whose quotient is infinite
-    weight.mul_((limit / norms).clamp(max=1))
-
-
 def _positive(value: int | float, name: str = "temperature") -> int | float:
     if not value > 0:
         raise ValueError(f"{name} is {value}; a positive number is wanted")

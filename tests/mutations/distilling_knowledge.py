@@ -1,10 +1,12 @@
 """Distilling the Knowledge in a Neural Network: planted mistakes that its tests must notice."""
 
 SOFT = "lib/methods/soft_labels.py"
+ADAM = "lib/adam.py"
 POST = "lib/experiments/distilling_knowledge.py"
 QUANTITIES = "lib/quantities/distilling_knowledge.py"
 TESTS = {
     SOFT: "tests/test_soft_labels.py",
+    ADAM: "tests/test_adam.py",
     POST: "tests/test_experiments_distilling_knowledge.py",
     QUANTITIES: "tests/test_quantities_distilling_knowledge.py",
 }
@@ -17,10 +19,16 @@ MISTAKES = {
         "test_at_high_temperature_logits_are_matched",
     ),
     "max-norm that lengthens short rows": (
-        SOFT,
+        ADAM,
         "weight.mul_((limit / norms).clamp(max=1))",
         "weight.mul_(limit / norms)",
         "test_max_norm",
+    ),
+    "a limit on weights that knows nothing of the update": (
+        ADAM,
+        "            total += w[i] * w[i]",
+        "            total += (w[i] + rate) * (w[i] + rate)",
+        "test_one_pass_is_torchs_adam",
     ),
     "the omitted digit left in the transfer set": (
         POST,
