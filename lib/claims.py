@@ -18,7 +18,7 @@
       format: ".1%"                        # optional: how numbers are written (default .3f)
       unit: ""                             # optional: written after each number
       min_seeds: 3                         # optional (default 3, at least 2): fewer seeds cannot decide
-      interval: t                          # optional: t (default), bootstrap, or correlation
+      interval: t                          # optional: t (default), bootstrap, correlation, or ratio
       mistake: "Labels of neighbours"      # optional: the original's mistake whose effect this measures, for the errata
 
 The quantity is called with the post and its arguments and returns a pandas Series of one number a seed,

@@ -4,6 +4,7 @@
     f"{t_interval(accuracies):.1%}"            # '91.0 % [88.5, 93.5]'
     bootstrap_interval(values, rng)            # BCa; the generator is passed, never global
     correlation_interval([0.97, 0.99, 0.98])   # of correlations, within ±1
+    ratio_interval([0.8, 1.6, 1.1])            # of ratios, a geometric mean
     wilson(93, 100)                            # a proportion
 
 Rules that hold for all of them: values are finite (NaN or infinity raises InputError: whoever calls decides
@@ -29,8 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lib.core import InputError
 
-Method = Literal["t", "bootstrap", "correlation"]
-METHODS: tuple[Method, ...] = ("t", "bootstrap", "correlation")
+Method = Literal["t", "bootstrap", "correlation", "ratio"]
+METHODS: tuple[Method, ...] = ("t", "bootstrap", "correlation", "ratio")
 LEVEL = 0.95
 
 Floats = NDArray[np.float64]
@@ -40,7 +41,7 @@ Floats = NDArray[np.float64]
 class Interval:
     """An estimate with its two-sided confidence interval.
 
-    mean: the estimate (a mean, a proportion, a correlation). low, high: the ends, infinite where n is too
+    mean: the estimate (a mean, a proportion, a correlation, a ratio). low, high: the ends, infinite where n is too
     small to tell. n: observations, here mostly seeds. level: the coverage asked for. method: how the interval
     was made.
     """
@@ -96,6 +97,8 @@ def interval(
         return t_interval(values, level=level)
     if method == "correlation":
         return correlation_interval(values, level=level)
+    if method == "ratio":
+        return ratio_interval(values, level=level)
     if method == "bootstrap":
         if rng is None:
             raise InputError("a bootstrap interval needs a generator: rng=np.random.default_rng(seed)")
@@ -135,6 +138,23 @@ def correlation_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval
     found = t_interval(np.arctanh(x), level=level)
     mean, low, high = (math.tanh(value) for value in (found.mean, found.low, found.high))
     return Interval(mean, low, high, len(x), level, "correlation")
+
+
+def ratio_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """The interval of the geometric mean of ratios (n,), one a seed: Student's of their logarithms, taken back.
+
+    Twice as much and half as much weigh the same, and one seed with a small denominator does not decide alone. Raises
+    InputError for values that are not positive.
+    """
+    x = _checked(values, level)
+    if x.min() <= 0:
+        raise InputError(f"ratios are positive; {x.min():g} is not")
+    if len(x) == 1:
+        return t_interval(x, level=level)
+    found = t_interval(np.log(x), level=level)
+    with np.errstate(over="ignore"):  # two seeds far apart: no upper end
+        mean, low, high = np.exp([found.mean, found.low, found.high]).tolist()
+    return Interval(mean, low, high, len(x), level, "ratio")
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:

@@ -22,6 +22,7 @@ from lib.stats import (
     number,
     paired,
     ranks,
+    ratio_interval,
     spearman,
     t_interval,
     wilson,
@@ -264,6 +265,36 @@ def test_correlations_at_the_edges() -> None:
         correlation_interval([0.1, 1.2])
     with pytest.raises(InputError):
         correlation_interval([0.1, math.nan])
+
+
+# --- ratios of several seeds --------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=2, max_size=8))
+def test_the_interval_of_ratios_is_that_of_their_logarithms(values: list[float]) -> None:
+    found, on_scale = ratio_interval(values, level=0.9), t_interval(np.log(values), level=0.9)
+    assert 0 <= found.low <= found.mean * (1 + 1e-12) and found.mean <= found.high * (1 + 1e-12)
+    for one, other in ((found.low, on_scale.low), (found.mean, on_scale.mean), (found.high, on_scale.high)):
+        assert one == pytest.approx(np.exp(other), rel=1e-9)
+    turned = ratio_interval([1 / value for value in values], level=0.9)
+    assert turned.low == pytest.approx(1 / found.high, rel=1e-9)
+
+
+def test_one_seed_with_a_small_denominator_does_not_decide_alone() -> None:
+    values = [2.0, 2.1, 1.9, 2.0, 0.1]
+    saved = [1 - 1 / value for value in values]
+    assert t_interval(saved).mean < -1 and ratio_interval(values).mean > 1
+    assert interval(values, "ratio") == ratio_interval(values)
+
+
+def test_ratios_at_the_edges() -> None:
+    alone = ratio_interval([0.4])
+    assert (alone.mean, alone.low, alone.high) == (0.4, -math.inf, math.inf)
+    assert ratio_interval([2.0, 2.0]).low == ratio_interval([2.0, 2.0]).high == pytest.approx(2)
+    assert ratio_interval([1e-30, 1e30]).high == math.inf
+    for bad in ([0.0, 1.0], [-1.0, 1.0], [math.nan, 1.0], []):
+        with pytest.raises(InputError):
+            ratio_interval(bad)
 
 
 def test_what_has_no_number_is_a_dash() -> None:

@@ -9,8 +9,7 @@ Runs of a seed share data and order, and methods are paired by seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import pandas as pd
 
 from lib.core import InputError
 from lib.reading import Post, Runs
-from lib.stats import Interval, t_interval
+from lib.stats import Interval, ratio_interval, t_interval
 
 FUNCTIONS = ("softplus", "square", "cubic", "log")
 """Figure 4's functions, in its order."""
@@ -42,6 +41,11 @@ TERMS = {"first": "first term only", "second": "second term only", "both": "both
 def over_seeds(values: pd.Series) -> Interval:
     """Mean and interval over the seeds that have a number."""
     return t_interval(values.dropna())
+
+
+def times(values: pd.Series) -> Interval:
+    """Geometric mean of ratios and its interval, over the seeds that have a number."""
+    return ratio_interval(values.dropna())
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------
@@ -93,33 +97,33 @@ def error(
 
 
 def advantage(post: Post, *, function: str, placement: str) -> pd.Series:
-    """1 − engression's outside error / that of L1 regression: above 0 where engression is better."""
+    """The outside error of L1 regression over engression's: above 1 where engression is better."""
     ours, theirs = (error(post, function=function, placement=placement, method=method) for method in METHODS)
-    return 1 - ours / theirs
+    return theirs / ours
 
 
 def mean_advantage(post: Post, *, placement: str) -> pd.Series:
-    """`advantage`, the mean over the four functions."""
-    return _mean(advantage(post, function=name, placement=placement) for name in FUNCTIONS)
+    """`advantage`, the geometric mean over the four functions."""
+    return _mean_ratio(advantage(post, function=name, placement=placement) for name in FUNCTIONS)
 
 
 def less_after(post: Post) -> pd.Series:
-    """By how much the mean advantage is larger when the noise comes before the function than after it."""
-    return mean_advantage(post, placement="pre") - mean_advantage(post, placement="post")
+    """The mean advantage with the noise before the function over that with the noise after it."""
+    return mean_advantage(post, placement="pre") / mean_advantage(post, placement="post")
 
 
 def posted_baseline(post: Post) -> pd.Series:
-    """What the baseline's wrong data did: its outside error as posted over the right one's, post-additive, minus 1."""
+    """What the baseline's wrong data did: its outside error as posted over the right one's, post-additive; geometric mean."""
     fields = {"placement": "post", "method": "l1"}
-    return _mean(
-        error(post, function=name, arm="as_posted", **fields) / error(post, function=name, **fields) - 1
+    return _mean_ratio(
+        error(post, function=name, arm="as_posted", **fields) / error(post, function=name, **fields)
         for name in FUNCTIONS
     )
 
 
-def _mean(parts: Any) -> pd.Series:
-    found = list(parts)
-    return reduce(lambda a, b: a + b, found) / len(found)
+def _mean_ratio(parts: Iterable[pd.Series]) -> pd.Series:
+    """The geometric mean of ratios that are paired by seed."""
+    return np.exp(pd.concat([np.log(part) for part in parts], axis=1).mean(axis=1, skipna=False))
 
 
 def curves(runs: Runs) -> pd.DataFrame:
@@ -141,34 +145,34 @@ def scatter(runs: Runs, **fields: Any) -> np.ndarray:
 
 
 def errors_table(post: Post) -> pd.DataFrame:
-    """Outside errors of both methods under both placements, with the advantage; as text."""
+    """Outside errors of both methods under both placements, and the advantage: geometric means; as text."""
     rows = []
     for placement, title in (("pre", "before f"), ("post", "after f")):
         for name in FUNCTIONS:
             values = [
-                f"{over_seeds(error(post, function=name, placement=placement, method=method)):.2f}"
+                f"{times(error(post, function=name, placement=placement, method=method)):.2f}"
                 for method in METHODS
             ]
-            gain = over_seeds(advantage(post, function=name, placement=placement))
-            rows.append((title, name, *values, f"{gain:.0%}"))
-    return pd.DataFrame(rows, columns=["Noise", "f", *map(str.capitalize, ("engression", "L1")), "Advantage"])
+            gain = times(advantage(post, function=name, placement=placement))
+            rows.append((title, name, *values, f"{gain:.2f}"))
+    return pd.DataFrame(rows, columns=["Noise", "f", "Engression", "L1", "L1 / engression"])
 
 
 # --- samples an example, and the noise -----------------------------------------------------------------------------
 
 
 def early_gain(post: Post, *, low: int, high: int, sigma: float) -> pd.Series:
-    """How much smaller the quantiles' error is with `high` samples than with `low`, a third of the way through."""
+    """The quantiles' error with `low` samples over that with `high`, a third of the way through."""
     runs = post.runs("m_sweep").where(arm="corrected", sigma=sigma)
     few, many = (runs.where(m=m).per_seed("early_error") for m in (low, high))
-    return 1 - many / few
+    return few / many
 
 
 def steadier(post: Post, *, low: int, high: int, sigma: float) -> pd.Series:
-    """How much smaller the scatter of the loss from batch to batch is with `high` samples, at the end."""
+    """The scatter of the loss from batch to batch with `low` samples over that with `high`, at the end."""
     runs = post.runs("m_sweep").where(arm="corrected", sigma=sigma)
     few, many = (runs.where(m=m).per_seed("loss_sd") for m in (low, high))
-    return 1 - many / few
+    return few / many
 
 
 def tails_behind(post: Post, *, sigma: float) -> pd.Series:
@@ -184,24 +188,24 @@ def posted_error(post: Post) -> pd.Series:
 
 
 def training_mode(post: Post) -> pd.Series:
-    """The as-posted runs' error when drawn in training mode over that in evaluation mode, minus 1; over all m."""
+    """The as-posted runs' error when drawn in training mode over that in evaluation mode; geometric mean over m."""
     frame = post.runs("m_sweep").where(arm="as_posted").frame
-    ratio = frame["error"] / frame["evaluated_error"] - 1
-    return ratio.groupby(frame["seed"]).mean().astype(float)
+    ratio = np.log(frame["error"] / frame["evaluated_error"])
+    return np.exp(ratio.groupby(frame["seed"]).mean().astype(float))
 
 
 def budget_gain(post: Post, *, low: int, high: int) -> pd.Series:
-    """At a fixed product of m and epochs: how much smaller the error is with `low` samples and more epochs."""
+    """At a fixed product of m and epochs: the error with `high` samples over that with `low` and more epochs."""
     runs = post.runs("m_budget")
     few, many = (runs.where(m=m).per_seed("error") for m in (low, high))
-    return 1 - few / many
+    return many / few
 
 
 def more_noise(post: Post, *, width: int, few: int, many: int) -> pd.Series:
-    """How much smaller the outside error is with `many` entries of noise than with `few`."""
+    """The outside error with `few` entries of noise over that with `many`."""
     runs = post.runs("noise_size").where(width=width)
-    errors = [runs.where(noise_dim=entries).per_seed("outside_error") for entries in (many, few)]
-    return 1 - errors[0] / errors[1]
+    errors = [runs.where(noise_dim=entries).per_seed("outside_error") for entries in (few, many)]
+    return errors[0] / errors[1]
 
 
 def roughness(runs: Runs, scale: float, noise: str = "normal") -> pd.Series:
@@ -220,10 +224,10 @@ def smoother(post: Post, *, small: float, large: float) -> pd.Series:
 
 
 def uniform_effect(post: Post) -> pd.Series:
-    """How much larger the quantiles' error is with uniform noise than with normal noise, at scale 1."""
+    """The quantiles' error with uniform noise over that with normal noise, at scale 1."""
     runs = post.runs("noise_scale").where(noise_scale=1.0)
     errors = [runs.where(noise=law).per_seed("error") for law in ("uniform", "normal")]
-    return errors[0] / errors[1] - 1
+    return errors[0] / errors[1]
 
 
 def paths(runs: Runs, names: Sequence[str]) -> pd.DataFrame:
