@@ -566,6 +566,16 @@ def _adam(config: Training, max_norm: float = 0.0) -> Callable[[list[Tensor]], t
     return made
 
 
+def teacher_learner(config: Teacher, net: nn.Module) -> StackedPerceptrons:
+    """Adam with max-norm, in the config's precision."""
+    return StackedPerceptrons([net], _adam(config, config.max_norm), autocast=_dtype(config))
+
+
+def student_learner(config: Students, modules: Sequence[nn.Module]) -> Stack:
+    """One student an arm, in the config's precision."""
+    return Stack(modules, _adam(config), config.arms, autocast=_dtype(config))
+
+
 def counts(wrong: Tensor, labels: Tensor, n_classes: int) -> np.ndarray:
     """Errors by class."""
     return torch.bincount(labels[wrong], minlength=n_classes).cpu().numpy()
@@ -588,7 +598,7 @@ def run_teacher(config: Teacher, context: Context) -> Result:
     batches = AugmentedBatches(
         train.images, train.labels, batch_size=config.batch_size, seed=config.seed, padding=config.jitter
     )
-    learner = StackedPerceptrons([net], _adam(config, config.max_norm), autocast=_dtype(config))
+    learner = teacher_learner(config, net)
     plain = validator(held.images, held.labels)
     jittered = AugmentedBatches(
         held.images,
@@ -689,9 +699,7 @@ def run_students(config: Students, context: Context) -> Result:
     if any(arm[0] == "hint" for arm in config.arms):
         made = derived_generator(config.seed, "guess")
         modules = [Hinted(one, config.teacher.hidden, made) for one in modules]  # type: ignore[arg-type]
-    learner = Stack(
-        [one.to(data.device) for one in modules], _adam(config), config.arms, autocast=_dtype(config)
-    )
+    learner = student_learner(config, [one.to(data.device) for one in modules])
     seen = held.subset(without(held, config.omitted))
     found = _loop(config, learner, batches, per_pass, validator(seen.images, seen.labels), context)
     if any(best is None for best in found.best):

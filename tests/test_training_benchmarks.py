@@ -1,10 +1,11 @@
-"""The CIFAR benchmarks: rows that can be kept, seeds that are computed once, both sides the same data and network."""
+"""The benchmarks of training: rows that can be kept, seeds that are computed once, both sides the same data and network."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -80,3 +81,21 @@ def test_throughput_rows_can_be_kept():
     found = module.run(repeats=1)
     assert [row["case"] for row in found["rows"]] == ["input alone", "softmax regression"]
     assert [bench._missing(row) for row in found["rows"]] == [[]] * 2
+
+
+def test_the_distillation_benchmark_runs_on_digits(monkeypatch):
+    """Rows that can be kept; both sides of each can go on."""
+    module = bench._load(ROOT, "distillation")
+    monkeypatch.setattr(module, "STEPS", 1)
+    monkeypatch.setenv("POSTS_DATA", "")
+    sides = []
+    monkeypatch.setattr(
+        module.bench,
+        "in_turn",
+        lambda ours, peer, repeats: (sides.append((ours, peer)), [np.ones((2, repeats))] * 2)[1],
+    )
+    found = module.run(repeats=2)
+    assert [bench._missing(row) for row in found["rows"]] == [[]] * 8
+    assert "float32" in found["notes"][0] and len(sides) == 8
+    for ours, peer in sides:
+        ours(), peer()
