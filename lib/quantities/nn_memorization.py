@@ -19,6 +19,8 @@ from lib.stats import Interval, t_interval
 
 KINDS = {"real": "real data", "randx": "RandX", "randx_unit": "RandX, N(0, 1)", "randy": "RandY"}
 """As figures call them."""
+CHANCE = 0.1
+"""Accuracy of a guess among ten classes."""
 REGULARISERS = {
     "none": "none",
     "dropout": "dropout",
@@ -105,10 +107,11 @@ def accuracy(post: Post, *, kind: str, regulariser: str = "none", strength: floa
 
 
 def hindrance(post: Post, *, regulariser: str, strength: float) -> pd.Series:
-    """What a regulariser takes from memorizing minus what it takes from generalising, in accuracy."""
+    """The share of memorizing that a regulariser takes minus the share of generalising; of what either has above chance."""
     lost = {
-        kind: accuracy(post, kind=kind)
-        - accuracy(post, kind=kind, regulariser=regulariser, strength=strength)
+        kind: 1
+        - (accuracy(post, kind=kind, regulariser=regulariser, strength=strength) - CHANCE)
+        / (accuracy(post, kind=kind) - CHANCE)
         for kind in ("randy", "real")
     }
     return lost["randy"] - lost["real"]
