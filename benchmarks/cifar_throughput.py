@@ -27,7 +27,7 @@ from lib.augment import AugmentedBatches
 from lib.convnets import convnet, fast_convnet, resnet
 from lib.data.images import Split
 from lib.data.vision import torchvision
-from lib.training import Learner, ModuleLearner, Scaling, derived_generator, fit
+from lib.training import ModuleLearner, Scaling, derived_generator
 
 NAME = "cifar_throughput"
 TITLE = "Training on CIFAR-10 with crops and flips, one image"
@@ -131,18 +131,7 @@ def ours(network: nn.Module, split: Split, lower: bool) -> Callable[[], None]:
     learner = ModuleLearner(
         network, sgd(network), autocast=torch.bfloat16 if lower else None, channels_last=True
     )
-    done = 0
-
-    def unwatched(learner: Learner) -> dict[str, list[float]]:
-        return {"accuracy": [0.0]}
-
-    def turn() -> None:
-        nonlocal done
-        start = done
-        fit(learner, lambda step: batches(start + step), unwatched, max_steps=STEPS, eval_every=STEPS)
-        done += STEPS
-
-    return turn
+    return bench.updates(learner, batches, STEPS)
 
 
 def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:

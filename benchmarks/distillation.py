@@ -30,8 +30,9 @@ from lib.data.images import ImageSet, Split
 from lib.data.vision import torchvision
 from lib.experiments import distilling_knowledge as experiment
 from lib.methods.soft_labels import answers
+from lib.nets import ByteDropout
 from lib.runs.memory import keep_freed
-from lib.training import Learner, Scaling, fit
+from lib.training import Scaling
 
 NAME = "distillation"
 TITLE = "A teacher and its students on MNIST, one update"
@@ -106,22 +107,6 @@ def plain(
     return turn
 
 
-def ours(learner: Learner, batches: Callable[[int], Any]) -> Turn:
-    """The loop of `lib.training`."""
-    done = 0
-
-    def unwatched(learner: Learner) -> dict[str, list[float]]:
-        return {"accuracy": [0.0] * learner.members}
-
-    def turn() -> None:
-        nonlocal done
-        start = done
-        fit(learner, lambda step: batches(start + step), unwatched, max_steps=STEPS, eval_every=STEPS)
-        done += STEPS
-
-    return turn
-
-
 def _teachers(config: experiment.Teacher, sets: ImageSet) -> tuple[Turn, Turn]:
     train, pixels = sets.train, sets.train.images[0].numel()
     batches = AugmentedBatches(
@@ -133,15 +118,15 @@ def _teachers(config: experiment.Teacher, sets: ImageSet) -> tuple[Turn, Turn]:
         drop_last=True,
     )
     mine = experiment.network(config, pixels, sets.n_classes, dropout=config.dropout)
+    same = experiment.network(config, pixels, sets.n_classes, dropout=config.dropout)
     theirs = nn.Sequential(
-        *(nn.Dropout(config.dropout) if type(layer).__name__ == "ByteDropout" else layer for layer in
-          experiment.network(config, pixels, sets.n_classes, dropout=config.dropout))
-    )  # fmt: skip
+        *(nn.Dropout(config.dropout) if isinstance(layer, ByteDropout) else layer for layer in same)
+    )
     theirs.load_state_dict(mine.state_dict())
     learner = experiment.teacher_learner(config, mine)
     given = loaded(train, config.jitter, config.batch_size)
     peer = plain(config, theirs, given, nn.functional.cross_entropy, config.max_norm)
-    return ours(learner, batches), peer
+    return bench.updates(learner, batches, STEPS), peer
 
 
 def _students(
@@ -154,13 +139,10 @@ def _students(
     learner = experiment.student_learner(config, [made() for _ in config.arms])
 
     def turn_of(arm: experiment.Arm) -> Turn:
-        def loss(out: Tensor, labels: Any) -> Tensor:
-            return experiment.arm_loss(arm, out, labels)
-
         given: Iterator[Any] = (
             at_hand(train, targets, config.batch_size) if cached else _answered(config, train, teacher)
         )
-        return plain(config, made(), given, loss)
+        return plain(config, made(), given, partial(experiment.arm_loss, arm))
 
     turns = [turn_of(arm) for arm in config.arms]
 
@@ -168,7 +150,7 @@ def _students(
         for turn in turns:
             turn()
 
-    return ours(learner, batches), one_after_the_other
+    return bench.updates(learner, batches, STEPS), one_after_the_other
 
 
 def _answered(config: experiment.Training, split: Split, teacher: nn.Module) -> Iterator[tuple[Tensor, Any]]:
@@ -203,7 +185,7 @@ def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:
         jittered = AugmentedBatches(
             sets.train.images, sets.train.labels, batch_size=first.batch_size, seed=0, padding=first.jitter
         )
-        turns: dict[str, tuple[Callable[[], object], Turn | Callable[[], object]]] = {
+        turns: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "jittered images alone": (
                 lambda: [jittered(next(steps)) for _ in range(STEPS)],
                 lambda: list(itertools.islice(given, STEPS)),

@@ -44,8 +44,8 @@ class MixedAdam(torch.optim.Adam):
     """torch's Adam, with a bfloat16 copy of any float32 weight that is asked for one, and max-norm.
 
     max_norm: the longest incoming weight vector of a unit, (…, n_out, n_in) by rows, after each update; 0 for no limit; may
-    be given by group. A weight whose copy has a gradient is updated by that, others by their own. Elsewhere than on a CPU
-    the same is done by torch's steps one after the other. Raises ValueError for a negative max_norm.
+    be given by group. A weight whose copy has a gradient is updated by that, others by their own. Elsewhere than on a CPU,
+    and for other weights, the same is done by torch's steps one after the other. Raises ValueError for a negative max_norm.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class MixedAdam(torch.optim.Adam):
                 _, copy = self._copies.get(weight, (0, weight))
                 if copy is weight or copy.grad is None:
                     continue
-                if weight.is_cpu and weight.is_contiguous() and copy.grad.is_contiguous():
+                together = weight.is_contiguous() and copy.grad.is_contiguous()
+                if together and weight.is_cpu and weight.dtype is torch.float32:
                     in_one_pass.append((group, weight, copy))
                 else:
                     weight.grad = torch.empty_like(weight).copy_(copy.grad)

@@ -10,7 +10,8 @@ interval `low` to `high` over `n` repeats; and `notes`, what a reader has to kno
 the commit are added here.
 
 Where there is no peer but a bar, a row has `value` in place of `ours`, `peer` and `ratio`, and may have `at_least` or
-`at_most`, the bar. `in_turn`, `paired` and `mean` make the numbers of rows from measurements.
+`at_most`, the bar. `in_turn`, `paired` and `mean` make the numbers of rows from measurements;
+`updates` is a side that trains.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from lib.core import InputError, PostsError
 from lib.runs import context
 from lib.runs.files import write_whole
 from lib.stats import t_interval
+
+if TYPE_CHECKING:
+    from lib.training import Learner
 
 ROW = ("case", "ours", "peer", "unit", "ratio", "low", "high", "n")
 MEASURED = ("case", "value", "unit", "low", "high", "n")
@@ -139,6 +143,24 @@ def paired(seconds: np.ndarray, scale: float = 1.0) -> dict[str, float]:
         "low": float(low),
         "high": float(high),
     }
+
+
+def updates(learner: Learner, batches: Callable[[int], Any], steps: int) -> Callable[[], None]:
+    """A side for `in_turn`: each call trains `steps` updates more in the loop of `lib.training`, without a validation."""
+    from lib.training import fit
+
+    done = 0
+
+    def unwatched(learner: Learner) -> dict[str, list[float]]:
+        return {"accuracy": [0.0] * learner.members}
+
+    def turn() -> None:
+        nonlocal done
+        start = done
+        fit(learner, lambda step: batches(start + step), unwatched, max_steps=steps, eval_every=steps)
+        done += steps
+
+    return turn
 
 
 def mean(values: Sequence[float]) -> dict[str, Any]:

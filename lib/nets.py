@@ -63,9 +63,7 @@ class ByteDropout(nn.Module):
             return x
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         coins = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
-        kept = (
-            (coins >= self.dropped).view(torch.uint8).to(x.dtype)
-        )  # torch converts bytes far faster than bools
+        kept = (coins >= self.dropped).view(torch.uint8).to(x.dtype)  # bytes convert faster than bools
         return x * kept * (256 / (256 - self.dropped))
 
     def extra_repr(self) -> str:

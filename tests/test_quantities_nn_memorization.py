@@ -89,6 +89,14 @@ def test_a_regulariser_is_judged_by_what_it_takes_from_each():
     )  # fmt: skip
     # above chance: .9 and .4 without dropout, .2 and .45 with it
     assert q.hindrance(post, regulariser="dropout", strength=0.5).tolist() == pytest.approx([7 / 9 + 1 / 8])
+    nothing = Post(
+        *(
+            one(kind, name, x, 0.1, 0.1)
+            for kind in ("randy", "real")
+            for name, x in (("none", 0.0), ("dropout", 0.5))
+        )
+    )
+    assert q.hindrance(nothing, regulariser="dropout", strength=0.5).isna().all()
     table = q.trade(post.runs("regularisation")).set_index("regulariser")
     assert table.loc["dropout", "memorized"] == 0.3 and table.loc["dropout", "generalised"] == 0.55
 

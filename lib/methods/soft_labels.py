@@ -236,9 +236,6 @@ def best_bias(
     return bias.item(), int(len(labels) - most)
 
 
-# --- the teacher's constraint ----------------------------------------------------------------------------------------
-
-
 def _positive(value: int | float, name: str = "temperature") -> int | float:
     if not value > 0:
         raise ValueError(f"{name} is {value}; a positive number is wanted")

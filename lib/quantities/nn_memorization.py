@@ -107,13 +107,15 @@ def accuracy(post: Post, *, kind: str, regulariser: str = "none", strength: floa
 
 
 def hindrance(post: Post, *, regulariser: str, strength: float) -> pd.Series:
-    """The share of memorizing that a regulariser takes minus the share of generalising; of what either has above chance."""
-    lost = {
-        kind: 1
-        - (accuracy(post, kind=kind, regulariser=regulariser, strength=strength) - CHANCE)
-        / (accuracy(post, kind=kind) - CHANCE)
-        for kind in ("randy", "real")
-    }
+    """The share of memorizing that a regulariser takes minus the share of generalising; of what either has above chance.
+
+    Without a number where the network without a regulariser has nothing above chance.
+    """
+    lost = {}
+    for kind in ("randy", "real"):
+        there = accuracy(post, kind=kind) - CHANCE
+        left = accuracy(post, kind=kind, regulariser=regulariser, strength=strength) - CHANCE
+        lost[kind] = 1 - left / there.where(there > 0)
     return lost["randy"] - lost["real"]
 
 

@@ -24,11 +24,11 @@ MISTAKES = {
         "weight.mul_(limit / norms)",
         "test_max_norm",
     ),
-    "a limit on weights that knows nothing of the update": (
+    "weights cut off to bfloat16 in place of rounded": (
         ADAM,
-        "            total += w[i] * w[i]",
-        "            total += (w[i] + rate) * (w[i] + rate)",
-        "test_one_pass_is_torchs_adam",
+        "u16((words[i] + u32(0x7FFF) + ((words[i] >> u32(16)) & u32(1))) >> u32(16))",
+        "u16(words[i] >> u32(16))",
+        "test_the_copy_rounds_to_the_nearest_and_ties_to_even",
     ),
     "the omitted digit left in the transfer set": (
         POST,
