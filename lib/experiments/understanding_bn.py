@@ -247,7 +247,7 @@ PLANS: dict[Profile, _Plan] = {
         seeds=5,
         activation_seeds=10,
         bias_seeds=20,
-        step_sizes=40,
+        step_sizes=31,
         divergence_steps=8,
         depths=(20, 32, 56, 110),
         rate_steps=8,
@@ -393,6 +393,11 @@ def _network(config: Setting, sets: _Sets) -> nn.Module:
         generator=derived_generator(config.seed, "weights"),
     )
     return (network if config.bn else disable_bn(network)).to(sets.images.device)
+
+
+def _in_training(config: Setting, sets: _Sets) -> nn.Module:
+    """The same in training mode, channels last: a third less time on a CPU."""
+    return _network(config, sets).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
 
 
 def _batches(config: Setting, sets: _Sets, *, augmented: bool) -> Batches:
@@ -567,7 +572,7 @@ def _forward_order(network: nn.Module, inputs: Tensor) -> list[str]:
 def step_sizes(config: StepSizes, context: Context) -> Result:
     """One row of relative losses a batch; training goes on with plain updates in between."""
     sets = _sets(config, context)
-    network = _network(config, sets).train()
+    network = _in_training(config, sets)
     optimiser = _optimiser(network, config.lr)
     batches = _batches(config, sets, augmented=True)
     sizes = np.logspace(config.low, config.high, config.steps)
@@ -631,7 +636,7 @@ def initial_activations(config: Activations, context: Context) -> Result:
     as the original plots them.
     """
     sets = _sets(config, context)
-    network = _network(config, sets).train()
+    network = _in_training(config, sets)
     inputs, _ = _first(config, sets)
     watched = layers(network, nn.Conv2d)
     with activations(network, watched) as seen, torch.no_grad():
@@ -660,7 +665,7 @@ def class_bias(config: ClassBias, context: Context) -> Result:
     gradient: one batch's, times the batch size; posted: rows averaged over batches of unrelated images, as the original does.
     """
     sets = _sets(config, context)
-    network = _network(config, sets).train()
+    network = _in_training(config, sets)
     batches = _batches(config, sets, augmented=False)
     many = max(1, min(1000, len(sets.images)) // config.batch_size)
     with torch.no_grad():
@@ -684,7 +689,7 @@ def class_bias(config: ClassBias, context: Context) -> Result:
 def divergence(config: Divergence, context: Context) -> Result:
     """Loss before each of the first updates, and the channels' mean variance of what every convolution gives."""
     sets = _sets(config, context)
-    network = _network(config, sets).train()
+    network = _in_training(config, sets)
     optimiser = _optimiser(network, config.lr)
     batches = _batches(config, sets, augmented=True)
     watched = layers(network, nn.Conv2d)
@@ -728,7 +733,7 @@ def largest_rate(config: LargestRate, context: Context) -> Result:
 
 
 def _trains(config: LargestRate, sets: _Sets, batches: Batches, lr: float) -> bool:
-    network = _network(config, sets).train()
+    network = _in_training(config, sets)
     optimiser = _optimiser(network, lr)
     first = math.nan
     for step in range(config.steps):
