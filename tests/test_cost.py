@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from lib import bench
 from lib.core import InputError, PostsError
 from lib.runs import published, sweep
+from lib.site.build import BuildReport
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,3 +76,38 @@ def test_a_changed_notebook_is_still_one(cost, tmp_path):
 def test_threads_are_the_commands_own(cost):
     with pytest.raises(InputError, match="threads = 2"):
         cost.run(threads=2)
+
+
+# --- the site against Quarto ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site_build():
+    return bench._load(ROOT, "site_build")
+
+
+def test_without_quarto_there_is_no_comparison(site_build, monkeypatch):
+    monkeypatch.setattr(site_build.quarto, "version", lambda: None)
+    with pytest.raises(InputError, match=r"quarto 1\.7 or newer has to be on the PATH"):
+        site_build.run(repeats=2)
+
+
+def test_both_renderers_make_every_page_in_each_turn(site_build, monkeypatch, tmp_path):
+    """Pages that the embedded renderer keeps are gone before each of its turns; notebooks were executed before the first."""
+    kept = tmp_path / ".build" / "pages"
+    calls = []
+
+    def build(project, *, renderer, out, jobs=None):
+        assert project == tmp_path and (not calls or not kept.exists())
+        kept.mkdir(parents=True, exist_ok=True)
+        calls.append(renderer)
+        return BuildReport(out, renderer, 14, (), 0.0)
+
+    monkeypatch.setattr(site_build.quarto, "version", lambda: (1, 7, 34))
+    monkeypatch.setattr(site_build, "root", lambda: tmp_path)
+    monkeypatch.setattr(site_build, "build", build)
+    found = site_build.run(repeats=2)
+    assert calls == ["embedded", "embedded", "quarto", "embedded", "quarto", "quarto", "embedded"]
+    (row,) = found["rows"]
+    assert bench._missing(row) == [] and row["case"].startswith("14 pages")
+    assert found["versions"] == {"quarto": "1.7.34"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from lib import bench  # noqa: E402
+from lib.core import PostsError  # noqa: E402
 from lib.methods.lass import critical_sample_ratio, lass  # noqa: E402
 
 R = 0.1
@@ -142,3 +146,33 @@ def test_bad_networks_and_inputs_are_refused(inputs):
         search(lambda x: x.flatten(1)[:, :1], inputs)
     with pytest.raises(ValueError, match="batch_size is 0"):
         critical_sample_ratio(network(), inputs, batch_size=0, generator=torch.Generator())
+
+
+# --- the benchmark -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """On a few embedded images; the sides are called once and not timed."""
+    module = bench._load(Path(__file__).resolve().parents[1], "lass")
+    monkeypatch.setenv("POSTS_DATA", "")
+    monkeypatch.setattr(module, "ITERATIONS", 5)
+
+    def once(ours, peer, repeats):
+        assert torch.equal(ours(), peer())
+        return [np.ones((2, repeats))] * 2
+
+    monkeypatch.setattr(module.bench, "in_turn", once)
+    return module
+
+
+def test_the_benchmarks_peers_agree_with_ours(compared):
+    found = compared.run(repeats=2, count=6, epochs=1)
+    assert [bench._missing(row) for row in found["rows"]] == [[]] * 6
+    assert "none let go" in found["rows"][1]["case"] and "r = 8/255" in found["notes"][1]
+
+
+def test_the_benchmark_refuses_a_peer_that_finds_something_else(compared, monkeypatch):
+    monkeypatch.setattr(compared, "one_by_one", lambda *given: ~compared.to_the_end(*given), raising=True)
+    with pytest.raises(PostsError, match="one by one gives other verdicts"):
+        compared.run(repeats=2, count=6, epochs=1)
