@@ -14,6 +14,7 @@ have to be the same but for rounding. The sides take turns and swap who goes fir
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ TITLE = "Critical samples, one search"
 
 ALPHA, BETA, ITERATIONS = 0.25 / 255, 0.2 / 255, 100
 RADII = (0.3, 1.0, 8.0)
-"""In 255ths: the paper's, at which few examples are critical, and two larger."""
+"""In 255ths: the paper's, and two larger."""
 
 DIFFERENT = 0.02
 """The share of verdicts that rounding may change."""
@@ -90,7 +91,7 @@ def run(*, repeats: int = 5, threads: int = 1, count: int = 150, epochs: int = 1
                 verdicts = peer(network, inputs, noise, r / 255)
                 if (verdicts != found).double().mean() > DIFFERENT:
                     raise PostsError(f"r = {r:g}/255: {name} gives other verdicts than lib.methods.lass")
-                seconds, _ = bench.in_turn(search, _side(peer, network, inputs, noise, r / 255), repeats)
+                seconds, _ = bench.in_turn(search, partial(peer, network, inputs, noise, r / 255), repeats)
                 case = f"{count} images, r = {r:g}/255, against {name}"
                 rows.append({"case": case, "unit": "s", "n": repeats, **bench.paired(seconds)})
     finally:
@@ -112,12 +113,6 @@ def _ours(network: nn.Module, inputs: Tensor, r: float) -> Callable[[], Tensor]:
         ).critical
 
     return search
-
-
-def _side(
-    peer: Search, network: nn.Module, inputs: Tensor, noise: list[Tensor], r: float
-) -> Callable[[], Tensor]:
-    return lambda: peer(network, inputs, noise, r)
 
 
 def _noise(inputs: Tensor) -> list[Tensor]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tests.room
 
@@ -18,8 +21,17 @@ from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data import load as data_set  # noqa: E402
 from lib.data.images import Split, tiny  # noqa: E402
 from lib.experiments import label_refinery as post  # noqa: E402
-from lib.experiments.label_refinery import Houses, Link, Mistake, Overlap, Pictures, Plateau  # noqa: E402
+from lib.experiments.label_refinery import (  # noqa: E402
+    Houses,
+    Link,
+    Mistake,
+    Overlap,
+    Pictures,
+    Plateau,
+    PostedStopping,
+)
 from lib.methods.soft_labels import entropy, soft_cross_entropy  # noqa: E402
+from lib.training import Stopping  # noqa: E402
 from tests.test_training import Interrupted, Memory  # noqa: E402
 
 BASE = {
@@ -304,6 +316,22 @@ def test_the_original_rule_keeps_the_last_weights_and_stops_without_ten_points(c
         kept["last"].metrics["steps"] == kept["best"].metrics["steps"] == 6 * 3
     )  # the first, and five without a gain
     assert len(kept["last"].series["val_accuracy_by_epoch"]) == 6
+
+
+@given(
+    st.lists(st.floats(0, 1).map(lambda value: round(value, 2)) | st.just(math.nan), min_size=1, max_size=15)
+)
+def test_the_best_weights_are_those_of_the_highest_value_whatever_stops(values):
+    """It stops where ten points are missing for five evaluations; the state kept is that of the best value until then."""
+    rule, posted = Stopping(5, min_delta=0.1), PostedStopping()
+    for step, value in enumerate(values):
+        by_rule = rule.update(value, step, dict)
+        assert posted.update(value, step, lambda step=step: {"step": torch.tensor(step)}) == by_rule
+        if by_rule:
+            break
+    seen = [-1.0 if math.isnan(value) else value for value in values[: step + 1]]
+    if max(seen) >= 0:
+        assert posted.best["step"] == posted.best_step == seen.index(max(seen))
 
 
 def test_a_plateau_lowers_the_rate_after_its_patience():

@@ -75,10 +75,10 @@ class Link(Config, post=POST, experiment="refine"):
     """One network of a chain; its artifact is its state.
 
     previous: the network whose labels it learns, None for the arms that have none. generation: 1 for R₁. images: training
-    images used; validation: held out; tested: test images used at most. noise: share of training labels that are drawn at random. overlap: share of images
-    with neighbours, None for the data set's own images. posted_stopping: early stopping that asks for ten points. restore:
-    which weights are kept. all_copies: an epoch goes through every frozen copy, three times the updates. teacher_mode: that of
-    BatchNorm while labels are made anew.
+    images used; validation: held out; tested: test images used at most. noise: share of training labels that are drawn at
+    random. overlap: share of images with neighbours, None for the data set's own images. posted_stopping: early stopping that
+    asks for ten points. restore: which weights are kept, those of the highest validation accuracy or the last. all_copies: an
+    epoch goes through every frozen copy, three times the updates. teacher_mode: that of BatchNorm while labels are made anew.
     """
 
     previous: Link | None
@@ -691,6 +691,21 @@ class Plateau:
             self.factor, self.waited = self.factor * self.by, 0
 
 
+class PostedStopping(Stopping):
+    """Stops by the original's rule, after five evaluations without a gain of ten points; its best is the highest value all
+    the same, so that the weights which a network keeps are a question of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def exhausted(self) -> bool:
+        rule = Stopping(5, min_delta=0.1)
+        for step, value in enumerate(self.values):
+            rule.update(value, step, dict)
+        return rule.exhausted()
+
+
 class WithPlateau(Checkpoint):
     """A checkpoint slot that keeps a plateau's state beside that of the training."""
 
@@ -752,7 +767,7 @@ def run_link(config: Link, context: Context) -> Result:
         validate,
         max_steps=steps,
         eval_every=epoch,
-        stopping=(lambda: Stopping(5, min_delta=0.1)) if config.posted_stopping else (lambda: Stopping(None)),
+        stopping=PostedStopping if config.posted_stopping else lambda: Stopping(None),
         schedule=(lambda step: plateau.factor) if by_plateau else (lambda step: max(0.01, cycle(step))),
         checkpoint=WithPlateau(context.checkpoint, plateau),
         progress=context.progress,

@@ -395,7 +395,7 @@ def _network(config: Setting, sets: _Sets) -> nn.Module:
 
 
 def _in_training(config: Setting, sets: _Sets) -> nn.Module:
-    """The same in training mode, channels last: a third less time on a CPU."""
+    """The same in training mode, and with channels last, which takes less time on a CPU."""
     return _network(config, sets).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
 
 

@@ -28,9 +28,15 @@ MISTAKES = {
     ),
     "another rule than the stopping that was asked for": (
         POST,
-        "Stopping(5, min_delta=0.1)) if config.posted_stopping",
-        "Stopping(5, min_delta=0.0)) if not config.posted_stopping",
+        "PostedStopping if config.posted_stopping",
+        "PostedStopping if not config.posted_stopping",
         "test_the_original_rule_keeps_the_last_weights_and_stops_without_ten_points",
+    ),
+    "the best weights are the best by ten points": (
+        POST,
+        "        super().__init__(None)\n",
+        "        super().__init__(5, min_delta=0.1)\n",
+        "test_the_best_weights_are_those_of_the_highest_value_whatever_stops",
     ),
     "neighbours of the same class": (
         POST,
