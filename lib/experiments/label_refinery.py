@@ -185,14 +185,12 @@ _POSTED: dict[str, Any] = {
     "crops": "mild",
 }
 
-# The ledger, in CPU-seconds on one thread of a 2.4 GHz EPYC, by timing single steps and short trainings; a busy machine
-# takes up to a third more. In bfloat16 an image costs .35 ms in the training of the fast network of width 16 and .1 ms to be
-# labelled; the narrow residual network costs about .1 ms with the large stem and .6 ms without; the network for digits .2 ms
-# with its crops, in float32. refine: 8,000 images, 10 epochs, about 33 s a link; 18 links, three seeds, 1,800 s. overlap:
-# 10,000 images, 6 epochs, 14 s a link; 7 links at three levels, five seeds, 1,470. mistakes: eight chains of three links,
-# 2,500 images with their copies, 10 epochs, 7 s a link and 42 s without the large stem, five seeds, 1,370. variants: seven
-# links and a wide teacher, three seeds, 950. In all about 5,600 s. Left to full: 42,500 images and ResNet-18, chains of five
-# at both crops, SVHN.
+# The ledger of laptop, in CPU-seconds on one thread. Measured: overlap, 10,000 images, 6 epochs, 14 s a link, seven links at three
+# levels, five seeds, 1,460; mistakes, eight chains of three links, 2,500 images with their copies, 10 epochs, 5 to 24 s a link
+# and about 70 without the large stem, five seeds, 2,670. By timing single steps (an image costs .35 ms in the training of the
+# fast network of width 16 in bfloat16, and .1 ms to be labelled): refine, 8,000 images, 10 epochs, about 33 s a link, 18 links,
+# three seeds, 1,800; variants, seven links and a wide teacher, three seeds, 950. In all about 6,900. Left to full: 42,500 images
+# and ResNet-18, chains of five at both crops, SVHN.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         refine={
