@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lib.bfloat16 import GELU, convolved, gelu, max_pool_by_two
 from lib.nets import initialise_linear
 
 Norm = Literal["batch", "group", "layer", "none"]
@@ -388,8 +389,8 @@ class FastGroup(nn.Module):
                 norm_layer.weight.requires_grad_(False)
 
     def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
-        hidden = nn.functional.gelu(self.norm1(nn.functional.max_pool2d(self.conv1(inputs), 2)))
-        return nn.functional.gelu(self.norm2(self.conv2(hidden)))
+        hidden = gelu(self.norm1(max_pool_by_two(convolved(self.conv1, inputs))))
+        return gelu(self.norm2(convolved(self.conv2, hidden)))
 
 
 class Scale(nn.Module):
@@ -432,7 +433,7 @@ def fast_convnet(
             same = min(layer.in_channels, layer.out_channels)
             nn.init.dirac_(layer.weight.data[:same])
     return nn.Sequential(
-        whitening, nn.GELU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten(), classifier, Scale(1 / 9)
+        whitening, GELU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten(), classifier, Scale(1 / 9)
     )
 
 
@@ -450,8 +451,7 @@ def whitening_layer(images: Float[Tensor, "n c h w"], *, kernel: int = 2, eps: f
     with torch.no_grad():
         layer.weight.copy_(torch.cat([rows, -rows]).view_as(layer.weight))
         layer.bias.zero_()
-    layer.weight.requires_grad_(False)
-    return layer
+    return layer.requires_grad_(False)
 
 
 def _checked(widths: Sequence[int]) -> Sequence[int]:

@@ -239,7 +239,7 @@ PLANS: dict[Profile, _Plan] = {
             "tested": 10_000,
             "network": "fast",
             "width": 16,
-            "epochs": 10,
+            "epochs": 8,
             "batch_size": 128,
             "lr": 0.2,
             "precision": "bfloat16",
