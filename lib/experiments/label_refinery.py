@@ -239,7 +239,7 @@ PLANS: dict[Profile, _Plan] = {
             "tested": 10_000,
             "network": "fast",
             "width": 16,
-            "epochs": 8,
+            "epochs": 6,
             "batch_size": 128,
             "lr": 0.2,
             "precision": "bfloat16",
@@ -256,7 +256,7 @@ PLANS: dict[Profile, _Plan] = {
             "batch_size": 128,
             "lr": 0.1,
             "crops": "strong",
-            "precision": "float32",
+            "precision": "bfloat16",
         },
         mistakes={"images": 2_500, "width": 8, "epochs": 10},
         length={"strong": 3, "mild": 2},
@@ -745,7 +745,7 @@ def run_link(config: Link, context: Context) -> Result:
         else torch.optim.SGD(trained, lr=config.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     )
     low = torch.bfloat16 if config.precision == "bfloat16" else None
-    learner = ModuleLearner(network, optimizer, autocast=low, channels_last=config.network != "digits")
+    learner = ModuleLearner(network, optimizer, autocast=low, channels_last=True)
     # Equal updates for all arms: an epoch is a pass over the images, however many copies there are, unless as posted.
     passes = 1 + COPIES if config.all_copies and config.crops != "none" else 1
     epoch = -(-passes * config.images // min(config.batch_size, config.images))
