@@ -9,6 +9,8 @@ weights, optimiser and precision.
 
 The pipeline alone, and then four networks from next to nothing to the one of `cifar_accuracy`: the more a network
 computes, the less its input can matter. On a GPU, where networks cost a hundredth, the first rows are the telling ones.
+Peers' networks have torch's layers. In the last row both sides have our loop and our batches, so that they differ in the
+layers of `lib.bfloat16` alone.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib import bench, data
 from lib.augment import AugmentedBatches
-from lib.convnets import convnet, fast_convnet, resnet
+from lib.bfloat16 import GELU
+from lib.convnets import FastGroup, convnet, fast_convnet, resnet
 from lib.data.images import Split
 from lib.data.vision import torchvision
 from lib.training import ModuleLearner, Scaling, derived_generator
@@ -39,6 +42,8 @@ BATCH, PADDING, STEPS = 128, 4, 8
 Network = Callable[[Tensor], nn.Module]
 """From scaled images to the network, with the same weights at each call."""
 
+FAST = "fast ConvNet, 32 to 128 channels, bfloat16"
+
 NETWORKS: dict[str, tuple[Network, bool]] = {
     "softmax regression": (
         lambda images: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)),
@@ -52,12 +57,31 @@ NETWORKS: dict[str, tuple[Network, bool]] = {
         lambda images: resnet(8, width=8, generator=derived_generator(0, "weights")),
         False,
     ),
-    "fast ConvNet, 32 to 128 channels, bfloat16": (
+    FAST: (
         lambda images: fast_convnet(images, widths=(32, 128, 128), generator=derived_generator(0, "weights")),
         True,
     ),
 }
 """Each with whether its forward pass is in bfloat16, on both sides."""
+
+
+class TorchGroup(FastGroup):
+    """A group of the fast network made of torch's functions."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = nn.functional.max_pool2d(self.conv1(inputs), 2)
+        hidden = nn.functional.gelu(self.norm1(hidden))
+        return nn.functional.gelu(self.norm2(self.conv2(hidden)))
+
+
+def of_torch(network: nn.Module) -> nn.Module:
+    """The same network without the layers of `lib.bfloat16`, which have no weights of their own."""
+    for name, layer in network.named_children():
+        if isinstance(layer, GELU):
+            setattr(network, name, nn.GELU())
+        elif isinstance(layer, FastGroup):
+            layer.__class__ = TorchGroup
+    return network
 
 
 class Pictures(Dataset):
@@ -152,10 +176,13 @@ def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:
         for case, (make, lower) in NETWORKS.items():
             network, same = make(scaled), make(scaled)
             same.load_state_dict(network.state_dict())
-            turns[case] = (ours(network, split, lower), peer(same, split, lower))
+            turns[case] = (ours(network, split, lower), peer(of_torch(same), split, lower))
+        make, lower = NETWORKS[FAST]
+        sides = make(scaled), of_torch(make(scaled))
+        turns[f"{FAST}: layers alone"] = (ours(sides[0], split, lower), ours(sides[1], split, lower))
         rows = []
-        for case, sides in turns.items():
-            clock, processor = bench.in_turn(*sides, repeats)
+        for case, (first, second) in turns.items():
+            clock, processor = bench.in_turn(first, second, repeats)
             scale = 1e6 / (STEPS * BATCH)
             rows.append(
                 {
@@ -170,7 +197,7 @@ def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:
         torch.set_num_threads(before)
     notes = [
         f"{name}, crops with a padding of {PADDING} and flips, batch {BATCH}, SGD with momentum, {threads} thread(s), fp32"
-        f" but for the last row, turns of {STEPS} batches; the peer is a DataLoader over PIL images without workers.",
+        f" but for the last two rows, turns of {STEPS} batches; the peer is a DataLoader over PIL images without workers.",
         "Times by the clock. The more a network computes, the less its input matters: for the later rows the gain on a"
         " processor is mostly that of convolutions with channels last.",
     ]
