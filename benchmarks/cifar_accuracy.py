@@ -3,8 +3,8 @@
     run()      # {"rows": [...], "notes": [...]}
 
 The recipe is `RECIPE`; the ideas are those of airbench (Jordan, arXiv 2404.00498, and its later form with Muon): a frozen
-whitening layer but for its bias, three groups of two convolutions that begin as identities, batch norm without scale, whose
-biases learn fast, Muon for the kernels, a rate that falls in a straight line, label smoothing, alternating flips, reflected crops. What
+whitening layer, three groups of two convolutions that begin as identities, batch norm without scale, whose biases learn
+fast, Muon for the kernels, a rate that falls in a straight line, label smoothing, alternating flips, reflected crops. What
 is ours: narrower groups, smaller images in the first epochs, an average of the weights, bfloat16 with channels-last on a
 processor, one thread, the loop of `lib.training`.
 
@@ -86,7 +86,6 @@ RECIPE = Recipe(widths=(48, 192, 192), epochs=16)
 def learner(recipe: Recipe, images: Tensor, seed: int) -> ModuleLearner:
     """A fresh network with its optimiser; `images`: scaled training images, for the whitening layer."""
     network = fast_convnet(images, widths=recipe.widths, generator=derived_generator(seed, "weights"))
-    network[0].bias.requires_grad_()  # type: ignore[union-attr]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     biases, head, kernels = ([p for p in trained if p.ndim == ndim] for ndim in (1, 2, 4))
     decay = recipe.weight_decay

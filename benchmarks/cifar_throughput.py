@@ -9,8 +9,7 @@ weights, optimiser and precision.
 
 The pipeline alone, and then four networks from next to nothing to the one of `cifar_accuracy`: the more a network
 computes, the less its input can matter. On a GPU, where networks cost a hundredth, the first rows are the telling ones.
-Peers' networks have torch's layers. In the last row both sides have our loop and our batches, so that they differ in the
-layers of `lib.bfloat16` alone.
+In the last row both sides have our loop and our batches, and ours the layers of `lib.bfloat16`.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib import bench, data
 from lib.augment import AugmentedBatches
-from lib.bfloat16 import GELU
-from lib.convnets import FastGroup, convnet, fast_convnet, resnet
+from lib.convnets import convnet, fast_convnet, resnet, with_compiled_layers
 from lib.data.images import Split
 from lib.data.vision import torchvision
 from lib.training import ModuleLearner, Scaling, derived_generator
@@ -39,7 +37,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 BATCH, PADDING, STEPS = 128, 4, 8
 """Images a batch; pixels of padding; batches a turn."""
 
-Network = Callable[[Tensor], nn.Module]
+Network = Callable[[Tensor], nn.Sequential]
 """From scaled images to the network, with the same weights at each call."""
 
 FAST = "fast ConvNet, 32 to 128 channels, bfloat16"
@@ -63,25 +61,6 @@ NETWORKS: dict[str, tuple[Network, bool]] = {
     ),
 }
 """Each with whether its forward pass is in bfloat16, on both sides."""
-
-
-class TorchGroup(FastGroup):
-    """A group of the fast network made of torch's functions."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = nn.functional.max_pool2d(self.conv1(inputs), 2)
-        hidden = nn.functional.gelu(self.norm1(hidden))
-        return nn.functional.gelu(self.norm2(self.conv2(hidden)))
-
-
-def of_torch(network: nn.Module) -> nn.Module:
-    """The same network without the layers of `lib.bfloat16`, which have no weights of their own."""
-    for name, layer in network.named_children():
-        if isinstance(layer, GELU):
-            setattr(network, name, nn.GELU())
-        elif isinstance(layer, FastGroup):
-            layer.__class__ = TorchGroup
-    return network
 
 
 class Pictures(Dataset):
@@ -176,10 +155,10 @@ def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:
         for case, (make, lower) in NETWORKS.items():
             network, same = make(scaled), make(scaled)
             same.load_state_dict(network.state_dict())
-            turns[case] = (ours(network, split, lower), peer(of_torch(same), split, lower))
+            turns[case] = (ours(network, split, lower), peer(same, split, lower))
         make, lower = NETWORKS[FAST]
-        sides = make(scaled), of_torch(make(scaled))
-        turns[f"{FAST}: layers alone"] = (ours(sides[0], split, lower), ours(sides[1], split, lower))
+        compiled = with_compiled_layers(make(scaled))
+        turns[f"{FAST}: compiled layers"] = ours(compiled, split, lower), ours(make(scaled), split, lower)
         rows = []
         for case, (first, second) in turns.items():
             clock, processor = bench.in_turn(first, second, repeats)

@@ -389,8 +389,26 @@ class FastGroup(nn.Module):
                 norm_layer.weight.requires_grad_(False)
 
     def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        hidden = nn.functional.gelu(self.norm1(nn.functional.max_pool2d(self.conv1(inputs), 2)))
+        return nn.functional.gelu(self.norm2(self.conv2(hidden)))
+
+
+class CompiledGroup(FastGroup):
+    """The same in the layers of `lib.bfloat16`."""
+
+    def forward(self, inputs: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
         hidden = gelu(self.norm1(max_pool_by_two(convolved(self.conv1, inputs))))
         return gelu(self.norm2(convolved(self.conv2, hidden)))
+
+
+def with_compiled_layers(network: nn.Sequential) -> nn.Sequential:
+    """A fast network whose layers are those of `lib.bfloat16` from now on; weights stay where they are."""
+    for name, layer in network.named_children():
+        if isinstance(layer, nn.GELU):
+            setattr(network, name, GELU())
+        elif isinstance(layer, FastGroup):
+            layer.__class__ = CompiledGroup
+    return network
 
 
 class Scale(nn.Module):
@@ -433,7 +451,7 @@ def fast_convnet(
             same = min(layer.in_channels, layer.out_channels)
             nn.init.dirac_(layer.weight.data[:same])
     return nn.Sequential(
-        whitening, GELU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten(), classifier, Scale(1 / 9)
+        whitening, nn.GELU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten(), classifier, Scale(1 / 9)
     )
 
 
@@ -451,7 +469,8 @@ def whitening_layer(images: Float[Tensor, "n c h w"], *, kernel: int = 2, eps: f
     with torch.no_grad():
         layer.weight.copy_(torch.cat([rows, -rows]).view_as(layer.weight))
         layer.bias.zero_()
-    return layer.requires_grad_(False)
+    layer.weight.requires_grad_(False)
+    return layer
 
 
 def _checked(widths: Sequence[int]) -> Sequence[int]:

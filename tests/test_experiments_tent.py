@@ -227,18 +227,6 @@ def test_a_mixed_stream_has_each_image_once_with_one_corruption(room):
     assert torch.equal(stream.images[kind == 1], expected)
 
 
-@pytest.mark.parametrize("mode", ["online", "mixed"])
-def test_the_images_of_all_arms_are_made_once(room, monkeypatch, mode):
-    made, corrupted = [], post.corrupted
-    monkeypatch.setattr(
-        post,
-        "corrupted",
-        lambda config, images, name, *rest: made.append(name) or corrupted(config, images, name, *rest),
-    )
-    found(room, Streams, arms=("source", "norm", "tent"), mode=mode)
-    assert sorted(made) == sorted(BASE["corruptions"])
-
-
 def test_every_method_runs_and_memo_on_few_images(room):
     arms = ("source", "norm", "norm_prior", "tent", "pseudo", "eta", "eata", "sar", "lame", "memo")
     result = found(room, Methods, arms=arms, images=40, corruptions=("fog",), memo_images=2, batch_size=20)

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.augment import affine, chain, flip, warp
-from lib.convnets import convnet, fast_convnet, resnet, resnet18
+from lib.convnets import convnet, fast_convnet, resnet, resnet18, with_compiled_layers
 from lib.core import Checkpoint, Config, Context, InputError, Profile, Result
 from lib.data.images import ImageSet
 from lib.methods.calibration import calibration_error
@@ -557,9 +557,13 @@ def build(config: Link, n_classes: int, channels: int) -> nn.Module:
         )
     if kind == "fast":
         images = torch.randn(64, channels, 32, 32, generator=derived_generator(0, "whitening"))
-        return fast_convnet(
-            images, widths=(width, 4 * width, 4 * width), n_classes=n_classes, generator=generator
+        fast = with_compiled_layers(
+            fast_convnet(
+                images, widths=(width, 4 * width, 4 * width), n_classes=n_classes, generator=generator
+            )
         )
+        fast[0].requires_grad_(False)  # the whitening layer's bias too
+        return fast
     if kind == "resnet":
         return resnet(8, width=width, n_classes=n_classes, in_channels=channels, generator=generator)
     network = resnet18(width=width, n_classes=n_classes, in_channels=channels, generator=generator)

@@ -23,7 +23,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial, singledispatch
+from functools import partial, singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -602,25 +602,6 @@ def _mixed(config: Adaptation, context: Context) -> tuple[Split, Tensor]:
     return Split(images, clean.labels), kind
 
 
-class _Streams:
-    """What every arm of a run is shown: made when it is first asked for, and kept."""
-
-    def __init__(self, config: Adaptation, context: Context) -> None:
-        self._config, self._context = config, context
-        self._passes: dict[str, list[Split]] = {}
-
-    def passes(self, corruption: str) -> list[Split]:
-        """The passes over a corruption."""
-        if corruption not in self._passes:
-            self._passes[corruption] = list(_stream(self._config, self._context, corruption))
-        return self._passes[corruption]
-
-    @cached_property
-    def mixed(self) -> tuple[Split, Tensor]:
-        """All corruptions in one stream, and which one each image has."""
-        return _mixed(self._config, self._context)
-
-
 # --- adapting ------------------------------------------------------------------------------------------------------
 
 
@@ -704,13 +685,12 @@ def _experiment(
     network = source_network(config.source, context)
     clean = ordered(config, context)
     clean = clean.subset(slice(min(len(clean), 1_000)))
-    streams = _Streams(config, context)
     stages = Stages(context.checkpoint)
     for number, (name, more) in enumerate(chosen):
         if number < len(stages.done):
             continue
         context.progress(number, len(chosen), name)
-        stages.finish(_arm(name, more, network, clean, streams, config, context))
+        stages.finish(_arm(name, more, network, clean, config, context))
         if context.checkpoint.due():
             stages.save(None)
     rows = stages.done
@@ -734,13 +714,7 @@ def _label(name: str, more: dict[str, Any]) -> str:
 
 
 def _arm(
-    name: str,
-    more: dict[str, Any],
-    network: nn.Module,
-    clean: Split,
-    streams: _Streams,
-    config: Adaptation,
-    context: Context,
+    name: str, more: dict[str, Any], network: nn.Module, clean: Split, config: Adaptation, context: Context
 ) -> dict[str, Any]:
     """One arm over all corruptions."""
     own = ARMS[name].batch_size if name in ARMS else None
@@ -749,7 +723,7 @@ def _arm(
     found: list[_Answers] = []
     after: list[float] = []
     if config.mode == "mixed":
-        stream, kind = streams.mixed
+        stream, kind = _mixed(config, context)
         whole = answers(adapted, stream, batch_size)
         for place in range(len(config.corruptions)):
             mine = (kind == place).cpu()
@@ -760,7 +734,7 @@ def _arm(
             if config.mode != "continual":
                 adapted.reset()
             parts = []
-            for stream in streams.passes(corruption):
+            for stream in _stream(config, context, corruption):
                 if name == "memo" and isinstance(config, Methods):
                     stream = stream.subset(slice(min(len(stream), config.memo_images)))
                 one = answers(adapted, stream, batch_size)
