@@ -73,7 +73,10 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def convolved(layer: nn.Conv2d, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h w"]:
-    """`layer(x)`, of a 3 × 3 convolution with a padding of 1 and no bias."""
+    """`layer(x)`, of a 3 × 3 convolution with a padding of 1 and no bias. Raises ValueError for another one."""
+    kind = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias
+    if kind != ((3, 3), (1, 1), (1, 1), (1, 1), 1, None):
+        raise ValueError(f"{layer} is not a 3 × 3 convolution with a padding of 1 and no bias")
     n, _, _, w = x.shape
     small = w <= SMALL and n % SIDE**2 == 0 and x.is_contiguous(memory_format=torch.channels_last)
     if small and _compiled(x) and torch.is_grad_enabled() and layer.weight.requires_grad:

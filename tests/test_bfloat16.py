@@ -126,3 +126,12 @@ def test_what_is_empty_or_not_dense_is_left_to_torch():
     assert torch.equal(gelu(part), gelu(part.clone())) and torch.equal(
         max_pool_by_two(part), nn.functional.max_pool2d(part, 2)
     )
+
+
+@pytest.mark.parametrize(
+    "change", [{"bias": True}, {"stride": 2}, {"padding": 0}, {"groups": 2}, {"kernel_size": 5}]
+)
+def test_other_convolutions_are_refused(change):
+    layer = nn.Conv2d(8, 8, **{"kernel_size": 3, "padding": 1, "bias": False} | change)
+    with pytest.raises(ValueError, match="is not a 3 × 3 convolution"):
+        convolved(layer, images(16, 8, 6, 6))
