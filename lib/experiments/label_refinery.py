@@ -258,7 +258,7 @@ PLANS: dict[Profile, _Plan] = {
             "crops": "strong",
             "precision": "bfloat16",
         },
-        mistakes={"images": 2_500, "width": 8, "epochs": 10},
+        mistakes={"images": 2_500, "width": 8, "epochs": 9},
         length={"strong": 3, "mild": 2},
         levels=(0.0, 0.5, 1.0),
         replica=3,
