@@ -185,12 +185,12 @@ _POSTED: dict[str, Any] = {
     "crops": "mild",
 }
 
-# The ledger of laptop, in CPU-seconds on one thread. Measured: overlap, 10,000 images, 6 epochs, 14 s a link, seven links at three
-# levels, five seeds, 1,460; mistakes, eight chains of three links, 2,500 images with their copies, 10 epochs, 5 to 24 s a link
-# and about 70 without the large stem, five seeds, 2,670. By timing single steps (an image costs .35 ms in the training of the
-# fast network of width 16 in bfloat16, and .1 ms to be labelled): refine, 8,000 images, 10 epochs, about 33 s a link, 18 links,
-# three seeds, 1,800; variants, seven links and a wide teacher, three seeds, 950. In all about 6,900. Left to full: 42,500 images
-# and ResNet-18, chains of five at both crops, SVHN.
+# The ledger of laptop, in CPU-seconds on one thread, as measured, most of it beside another computation: overlap, 10,000
+# images, 6 epochs, 13 s a link, seven links at three levels, five seeds, 1,330; mistakes, eight chains of three links, 2,500
+# images with their copies, 9 epochs, 4 to 30 s a link and about 40 without the large stem, five seeds, 2,740; refine, 8,000
+# images, 6 epochs, 25 to 60 s a link (dynamic labels cost the teacher's pass), 18 links, three seeds, 2,130; variants, seven
+# links and a wide teacher, three seeds, 790. In all about 7,000. Left to full: 42,500 images and ResNet-18, chains of five at
+# both crops, SVHN.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         refine={
