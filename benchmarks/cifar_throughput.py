@@ -177,8 +177,8 @@ def run(*, repeats: int = 5, threads: int = 1) -> dict[str, Any]:
     notes = [
         f"{name}, crops with a padding of {PADDING} and flips, batch {BATCH}, SGD with momentum, {threads} thread(s), fp32"
         f" but for the last two rows, turns of {STEPS} batches; the peer is a DataLoader over PIL images without workers.",
-        "Times by the clock. The more a network computes, the less its input matters: for the later rows the gain on a"
-        " processor is mostly that of convolutions with channels last.",
+        "Times by the clock. The more a network computes, the less its input matters: where the peer is the plain loop,"
+        " the gain of the later rows on a processor is mostly that of convolutions with channels last.",
     ]
     return {"rows": rows, "notes": notes}
 

@@ -402,7 +402,10 @@ class CompiledGroup(FastGroup):
 
 
 def with_compiled_layers(network: nn.Sequential) -> nn.Sequential:
-    """A fast network whose layers are those of `lib.bfloat16` from now on; weights stay where they are."""
+    """A fast network, changed in place: its layers are those of `lib.bfloat16` from now on, its weights are what they were.
+
+    Layers of other networks stay as they are.
+    """
     for name, layer in network.named_children():
         if isinstance(layer, nn.GELU):
             setattr(network, name, GELU())

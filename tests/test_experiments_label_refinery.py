@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from lib.convnets import CompiledGroup, convolutions  # noqa: E402
 from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data import load as data_set  # noqa: E402
 from lib.data.images import Split, tiny  # noqa: E402
@@ -418,3 +419,11 @@ def test_wrong_configs_are_named(colour, changes, message):
 
 def test_a_loss_that_leaves_the_numbers_is_a_result(colour):
     assert post.run(FIRST.replace(lr=1e30), colour).outcome == "diverged"
+
+
+def test_the_fast_network_learns_nothing_in_its_whitening_layer():
+    config = next(c for c in post.configs("laptop") if isinstance(c, post.Link) and c.network == "fast")
+    network = post.build(config, 10, 3)
+    assert not any(p.requires_grad for p in network[0].parameters())
+    assert all(p.requires_grad for layer in convolutions(network)[1:] for p in layer.parameters())
+    assert sum(type(layer) is CompiledGroup for layer in network) == 3
