@@ -197,13 +197,13 @@ _TEACHER = {"hidden": 1200, "jitter": 2, "dropout": 0.5, "max_norm": 2.0}
 _REAL = {"data": "mnist", "images": 55_000, "validation": 5_000, "batch_size": 128, "lr": 1e-3, "patience": 0}
 _ARMS: tuple[Arm, ...] = (HARD, ("soft", 4.0, 0.9), ("soft", 20.0, 1.0))
 
-# The ledger of laptop, measured, in CPU-seconds of one thread with bfloat16 and batches of 128. teacher 3,000: eight of 40 epochs,
-# three of them with jittered validation, at 250 to 355 beside another sweep (an update takes 17 ms then and 11.4 ms alone), and
-# worse, small and part ones. transfer: three arms of 25 epochs, five seeds, 1,260. omitted_digit: no 3, three arms of 12 epochs,
-# five seeds, 7 and 8 alone, and jittered ones, 980. temperature: 13 students, 10 epochs, three seeds at 300 units, five at 100
-# and 30: 910. Others have students of 300 units, 10 epochs or as many updates, three seeds: teacher_quality 200, transfer_set
-# 390, relatives 490, mistakes 60; each_digit, one arm of 5 epochs, 270. In all 7,560, 5 % above what a post may take. Left to
-# full: 200 epochs, all pairs of digits, all temperatures, 800 units in all experiments, five seeds throughout.
+# The ledger of laptop, measured, in CPU-seconds of one thread with bfloat16 and batches of 128. teacher 2,640: eight of 40 epochs,
+# three of them with jittered validation, at 167 to 278 (five made alone on the machine) and 264 to 337 (beside another sweep),
+# and worse, small and part ones. transfer: three arms of 25 epochs, five seeds, 1,260. omitted_digit: no 3, three arms of 12
+# epochs, five seeds, 7 and 8 alone, and jittered ones, 980. temperature: 13 students, 10 epochs, three seeds at 300 units, five
+# at 100 and 30: 910. Others have students of 300 units, 10 epochs or as many updates, three seeds: teacher_quality 200,
+# transfer_set 390, relatives 490, mistakes 60; each_digit, one arm of 5 epochs, 270. In all 7,195. Left to full: 200 epochs, all
+# pairs of digits, all temperatures, 800 units in all experiments, five seeds throughout.
 PLANS: dict[Profile, _Plan] = {
     "smoke": _Plan(
         common={
