@@ -12,6 +12,7 @@ import tests.room
 
 torch = pytest.importorskip("torch")
 
+from lib.convnets import CompiledGroup, convolutions  # noqa: E402
 from lib.core import PROFILES, InputError  # noqa: E402
 from lib.data.corruptions import CORRUPTIONS  # noqa: E402
 from lib.data.images import tiny  # noqa: E402
@@ -225,6 +226,25 @@ def test_a_mixed_stream_has_each_image_once_with_one_corruption(room):
     assert torch.bincount(kind).tolist() == [60, 60] and torch.equal(stream.labels, clean.labels)
     expected = post.corrupted(config, clean.images[kind == 1], "contrast", 5)
     assert torch.equal(stream.images[kind == 1], expected)
+
+
+def test_the_fast_source_learns_nothing_in_its_whitening_layer():
+    network = post.build(Source(**post.PLANS["laptop"].source, data="shapes", seed=0))
+    assert not any(p.requires_grad for p in network[0].parameters())
+    assert all(p.requires_grad for layer in convolutions(network)[1:] for p in layer.parameters())
+    assert sum(type(layer) is CompiledGroup for layer in network) == 3
+
+
+@pytest.mark.parametrize("mode", ["online", "mixed"])
+def test_the_images_of_all_arms_are_made_once(room, monkeypatch, mode):
+    made, corrupted = [], post.corrupted
+    monkeypatch.setattr(
+        post,
+        "corrupted",
+        lambda config, images, name, *rest: made.append(name) or corrupted(config, images, name, *rest),
+    )
+    found(room, Streams, arms=("source", "norm", "tent"), mode=mode)
+    assert sorted(made) == sorted(BASE["corruptions"])
 
 
 def test_every_method_runs_and_memo_on_few_images(room):

@@ -23,7 +23,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial, singledispatch
+from functools import cached_property, partial, singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.augment import AugmentedBatches
-from lib.convnets import fast_convnet, resnet, wide_resnet
+from lib.convnets import fast_convnet, resnet, wide_resnet, with_compiled_layers
 from lib.core import Config, Context, InputError, Profile, Result
 from lib.data.corruptions import CORRUPTIONS, corrupt
 from lib.data.images import Split
@@ -447,7 +447,9 @@ def build(config: Source) -> nn.Module:
     if config.network == "fast":
         images = torch.randn(64, 3, 32, 32, generator=derived_generator(0, "whitening"))
         widths = (config.width, 4 * config.width, 4 * config.width)
-        return fast_convnet(images, widths=widths, generator=generator)
+        network = with_compiled_layers(fast_convnet(images, widths=widths, generator=generator))
+        network[0].requires_grad_(False)  # the whitening layer's bias too
+        return network
     if config.network == "wide":
         return wide_resnet(config.depth, config.width, generator=generator)
     return resnet(config.depth, width=config.width, shortcut="projection", generator=generator)
@@ -602,6 +604,25 @@ def _mixed(config: Adaptation, context: Context) -> tuple[Split, Tensor]:
     return Split(images, clean.labels), kind
 
 
+class _Streams:
+    """What every arm of a run is shown: made when it is first asked for, and kept."""
+
+    def __init__(self, config: Adaptation, context: Context) -> None:
+        self._config, self._context = config, context
+        self._passes: dict[str, list[Split]] = {}
+
+    def passes(self, corruption: str) -> list[Split]:
+        """The passes over a corruption."""
+        if corruption not in self._passes:
+            self._passes[corruption] = list(_stream(self._config, self._context, corruption))
+        return self._passes[corruption]
+
+    @cached_property
+    def mixed(self) -> tuple[Split, Tensor]:
+        """All corruptions in one stream, and which one each image has."""
+        return _mixed(self._config, self._context)
+
+
 # --- adapting ------------------------------------------------------------------------------------------------------
 
 
@@ -685,12 +706,13 @@ def _experiment(
     network = source_network(config.source, context)
     clean = ordered(config, context)
     clean = clean.subset(slice(min(len(clean), 1_000)))
+    streams = _Streams(config, context)
     stages = Stages(context.checkpoint)
     for number, (name, more) in enumerate(chosen):
         if number < len(stages.done):
             continue
         context.progress(number, len(chosen), name)
-        stages.finish(_arm(name, more, network, clean, config, context))
+        stages.finish(_arm(name, more, network, clean, streams, config, context))
         if context.checkpoint.due():
             stages.save(None)
     rows = stages.done
@@ -714,7 +736,13 @@ def _label(name: str, more: dict[str, Any]) -> str:
 
 
 def _arm(
-    name: str, more: dict[str, Any], network: nn.Module, clean: Split, config: Adaptation, context: Context
+    name: str,
+    more: dict[str, Any],
+    network: nn.Module,
+    clean: Split,
+    streams: _Streams,
+    config: Adaptation,
+    context: Context,
 ) -> dict[str, Any]:
     """One arm over all corruptions."""
     own = ARMS[name].batch_size if name in ARMS else None
@@ -723,7 +751,7 @@ def _arm(
     found: list[_Answers] = []
     after: list[float] = []
     if config.mode == "mixed":
-        stream, kind = _mixed(config, context)
+        stream, kind = streams.mixed
         whole = answers(adapted, stream, batch_size)
         for place in range(len(config.corruptions)):
             mine = (kind == place).cpu()
@@ -734,7 +762,7 @@ def _arm(
             if config.mode != "continual":
                 adapted.reset()
             parts = []
-            for stream in _stream(config, context, corruption):
+            for stream in streams.passes(corruption):
                 if name == "memo" and isinstance(config, Methods):
                     stream = stream.subset(slice(min(len(stream), config.memo_images)))
                 one = answers(adapted, stream, batch_size)
