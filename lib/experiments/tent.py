@@ -286,7 +286,7 @@ PLANS: dict[Profile, _Plan] = {
         source={**_FAST, "width": 32, "images": 45_000, "validation": 5_000, "epochs": 12},
         data="cifar10-jpeg",
         seeds=3,
-        entropy_images=1_000,
+        entropy_images=500,
         images=10_000,
         part=4_000,
         batch_size=BATCH,
@@ -432,7 +432,7 @@ def _others(plan: _Plan, seed: int) -> list[Config]:
 
 
 def _sources(plan: _Plan, seed: int) -> list[Config]:
-    shared = partial(_shared, plan, seed, corruptions=plan.probe, arms=("source", "norm", "tent"))
+    shared = partial(_shared, plan, seed, corruptions=plan.probe)
     quality = [SourceQuality(**shared(source=_source(plan, seed, **changes))) for changes in plan.quality]
     size = [SourceSize(**shared(source=_source(plan, seed, **changes))) for changes in ({}, *plan.size)]
     return [*quality, *size]
