@@ -259,7 +259,7 @@ PLANS: dict[Profile, _Plan] = {
         source={
             **_RESNET,
             "depth": 8,
-            "width": 8,
+            "width": 6,
             "images": 256,
             "validation": 100,
             "epochs": 2,
