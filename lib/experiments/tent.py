@@ -259,7 +259,7 @@ PLANS: dict[Profile, _Plan] = {
         source={
             **_RESNET,
             "depth": 8,
-            "width": 6,
+            "width": 4,
             "images": 256,
             "validation": 100,
             "epochs": 2,
@@ -274,7 +274,7 @@ PLANS: dict[Profile, _Plan] = {
         part=36,
         batch_size=30,
         quality=({"epochs": 1},),
-        size=({"width": 4},),
+        size=({"width": 8},),
         grid=((1e-5, 1e-3, 1e-2), (16, 30)),
         few=("gaussian_noise", "contrast"),
         probe=("gaussian_noise", "jpeg_compression"),
