@@ -249,8 +249,8 @@ _RESNET = {
 }
 
 # The ledger of laptop, measured alone on a machine with AMX, in CPU-seconds of one thread. An image of the fast network of width
-# 32 costs .7 ms in training (bfloat16), of width 16 about .35; at test time, in float32, .6 (source, Norm) to 1.1 (TENT). For
-# three seeds: sources 2,080 (width 32: 360 to 381 each); by_corruption 1,490 (150,000 images a seed and arm); sensitivity 1,020
+# 32 costs .7 ms in training (bfloat16), of width 16 about .35; in a stream, in float32, 1 ms, the mean of source, Norm and TENT.
+# For three seeds: sources 2,080 (width 32: 360 to 381 each); by_corruption 1,490 (150,000 images a seed and arm); sensitivity 1,020
 # (4,000 images a cell); streams 780; mistakes 560 (two corruptions, all images); methods 380 (one of them went on after a stop,
 # some 40 s before it are not counted); length 310; source_quality and source_size 340; entropy 90. In all 7,070. Left to full:
 # 200 epochs, R-26 and WRN-28-10, five deltas, all corruptions in streams and methods.
