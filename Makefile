@@ -14,8 +14,8 @@ PROFILE ?= published
 PY    := $(VENV)/bin/python
 POSTS := $(PY) -m lib
 
-# A process a core, of one thread each (tests/conftest.py); the tests of a file, or the cells of a notebook, stay together.
-PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+# A process a core, of one thread each; what stays together in one process: tests/conftest.py says.
+PARALLEL := -n logical --maxprocesses 8 --dist loadgroup
 
 extras_site    := site
 extras_compute := site,compute
@@ -33,7 +33,7 @@ test: $(VENV)/.has-test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(PY) -m pytest $(PARALLEL) --nbval-lax posts/
+	$(PY) -m pytest $(PARALLEL) --dist loadfile --nbval-lax posts/
 	$(PY) -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.has-test

@@ -110,7 +110,6 @@ def parameters(mode: Mode) -> dict[str, Any]:
         "axes.formatter.use_mathtext": True,
         "figure.dpi": _CSS_INCH,
         "savefig.dpi": _CSS_INCH * SCALE,
-        "figure.constrained_layout.use": True,
         "svg.hashsalt": "posts",
     }
 
@@ -144,6 +143,13 @@ def colours(fig: Figure) -> tuple[str, ...]:
 
 def render(draw: Draw, mode: Mode, width: float, height: float, *, scale: float = SCALE) -> tuple[bytes, str]:
     """PNG bytes of what `draw` draws, and its description; sizes in CSS pixels, `scale` dots each way."""
+    return _rendered(draw, mode, width, height, scale)[1:]
+
+
+def _rendered(
+    draw: Draw, mode: Mode, width: float, height: float, scale: float, like: Figure | None = None
+) -> tuple[Figure, bytes, str]:
+    """As `render`, the figure before it; `like`: the same one in the other mode, whose layout fits."""
     if not (width > 0 and height > 0):
         raise InputError(f"a figure of {width} × {height} pixels cannot be drawn")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -151,13 +157,36 @@ def render(draw: Draw, mode: Mode, width: float, height: float, *, scale: float 
 
     with style(mode):
         # Not pyplot's: nothing is registered anywhere, so there is nothing to close and no backend to choose.
-        fig = Figure(figsize=(width / _CSS_INCH, height / _CSS_INCH))
+        fig = Figure(figsize=(width / _CSS_INCH, height / _CSS_INCH), layout="constrained")
         FigureCanvasAgg(fig)
         fig._posts_mode = mode  # type: ignore[attr-defined]
         draw(fig)
+        fig.set_dpi(_CSS_INCH * scale)
+        _lay_out(fig, like)
         out = io.BytesIO()
-        fig.savefig(out, format="png", dpi=_CSS_INCH * scale, metadata={"Software": None})
-        return out.getvalue(), describe(fig)
+        fig.savefig(out, format="png", dpi=fig.dpi, metadata={"Software": None})
+        return fig, out.getvalue(), describe(fig)
+
+
+def _lay_out(fig: Figure, like: Figure | None) -> None:
+    """Place the axes, once and for all: savefig would draw the whole figure a first time for it.
+
+    Finding places takes as long as drawing, and colours change nothing in them, so those of `like` are taken over where
+    there is nothing to place but axes and titles.
+    """
+    engine = fig.get_layout_engine()
+    if engine is None:
+        return
+    names = ("_suptitle", "_supxlabel", "_supylabel")
+    if like is None or fig.subfigs or any(hasattr(ax, "_colorbar_info") for ax in fig.axes):
+        engine.execute(fig)
+    else:
+        for ax, other in zip(fig.axes, like.axes, strict=True):
+            ax.set_position(other.get_position(original=True), which="original")
+        for title, other in ((getattr(fig, name), getattr(like, name)) for name in names):
+            if title is not None:
+                title.set_position(other.get_position())
+    fig.set_layout_engine(None)
 
 
 def describe(fig: Figure) -> str:
@@ -201,8 +230,9 @@ def show(draw: Draw, *, width: float = 680, height: float = 400) -> None:
     """
     from IPython.display import display
 
-    drawn = [render(draw, mode, width, height) for mode in MODES]
-    for (png, text), mode in zip(drawn, MODES, strict=True):
+    light = _rendered(draw, "light", width, height, SCALE)
+    dark = _rendered(draw, "dark", width, height, SCALE, like=light[0])
+    for (_, png, text), mode in ((light, "light"), (dark, "dark")):
         size = {"image/png": {"width": round(width), "height": round(height)}}
         content = {"image/png": base64.b64encode(png).decode(), "text/plain": f"{text} ({mode})"}
         display(content, metadata=size, raw=True)

@@ -23,6 +23,7 @@ import json
 import string
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -39,7 +40,7 @@ from lib.stats import number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lib.claims import Judged
+    from lib.claims import Claim, Judged
 
 Reading = Literal["published", "smoke", "laptop", "full"]
 CHOICES: tuple[Reading, ...] = ("published", *PROFILES)
@@ -140,6 +141,7 @@ class Runs:
         self.post, self.experiment, self.profile = post, experiment, profile
         finished = [record for record in records if record.finished]
         self.records = tuple(sorted(finished, key=lambda record: _order(record.config)))
+        self._flat_rows = {record.key: _row(record) for record in self.records}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -148,8 +150,15 @@ class Runs:
         return f"<{len(self)} runs of {self.post}/{self.experiment}, {self.profile}>"
 
     def of(self, records: Iterable[Record]) -> Runs:
-        """The same experiment and profile with these records only."""
-        return Runs(self.post, self.experiment, self.profile, records)
+        """The same experiment and profile with these of its records only, in the order in which they come."""
+        kept = copy(self)
+        kept.records = tuple(records)
+        kept.__dict__.pop("frame", None)
+        return kept
+
+    @property
+    def _rows(self) -> list[dict[str, Any]]:
+        return [self._flat_rows[record.key] for record in self.records]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -160,13 +169,11 @@ class Runs:
         import pandas as pd
 
         rows = []
-        for record in self.records:
-            row = _row(record)
-            for name, value in record.metrics.items():
+        for record, row in zip(self.records, self._rows, strict=True):
+            for name in record.metrics:
                 if name in row:
                     raise InputError(f"{self.experiment}: the metric {name!r} has the name of a config field")
-                row[name] = value
-            rows.append(row | {"key": record.key})
+            rows.append({**row, **record.metrics, "key": record.key})
         return pd.DataFrame(rows)
 
     def series(self, name: str, *, first: int = 1) -> pd.DataFrame:
@@ -175,8 +182,8 @@ class Runs:
 
         self._has(name, "series", [record.series for record in self.records])
         rows = [
-            _row(record) | {"key": record.key, "step": step, "value": value}
-            for record in self.records
+            {**row, "key": record.key, "step": step, "value": value}
+            for record, row in zip(self.records, self._rows, strict=True)
             for step, value in enumerate(record.series.get(name, ()), first)
         ]
         return pd.DataFrame(rows)
@@ -201,7 +208,7 @@ class Runs:
 
         Where none fits the result is empty. Raises InputError for a field that no run has.
         """
-        rows = [_row(record) for record in self.records]
+        rows = self._rows
         names = {name for row in rows for name in row}
         for name in fields:
             if rows and name not in names:
@@ -458,6 +465,7 @@ class Post:
         self.root, self.slug, self.reading = root, slug, reading
         self._records = records
         self._runs: dict[str, Runs] = {}
+        self._judged: dict[str, Judged] = {}
 
     def __repr__(self) -> str:
         return f"<post {self.slug}, {self.reading}: {', '.join(self.experiments) or 'no records'}>"
@@ -529,20 +537,25 @@ class Post:
 
     def judge(self) -> list[Judged]:
         """The post's claims with their verdicts, in the order of claims.yml."""
-        from lib.claims import judge, load
-
-        return [judge(claim, self) for claim in load(self.root, self.slug)]
+        return [self.claim(identifier) for identifier in self._claims]
 
     def claim(self, identifier: str) -> Judged:
         """One claim with its verdict, by id: `post.say("{gain}", gain=post.claim("gain").interval)`."""
-        from lib.claims import judge, load
+        from lib.claims import judge
 
-        claims = {claim.id: claim for claim in load(self.root, self.slug)}
-        if identifier not in claims:
+        if identifier not in self._claims:
             raise InputError(
-                f"{self.slug} has no claim {identifier!r}; there are: {', '.join(claims) or 'none'}"
+                f"{self.slug} has no claim {identifier!r}; there are: {', '.join(self._claims) or 'none'}"
             )
-        return judge(claims[identifier], self)
+        if identifier not in self._judged:
+            self._judged[identifier] = judge(self._claims[identifier], self)
+        return self._judged[identifier]
+
+    @cached_property
+    def _claims(self) -> dict[str, Claim]:
+        from lib.claims import load
+
+        return {claim.id: claim for claim in load(self.root, self.slug)}
 
     def claims(self) -> None:
         """Display the table of claims: the paper's number, the original's, ours, the verdict."""

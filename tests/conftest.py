@@ -41,6 +41,22 @@ if all(importlib.util.find_spec(name) for name in ("jaxtyping", "beartype", "tor
     install_import_hook(CHECKED, "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What `--dist loadgroup` leaves together in one process, because it is made there once.
+
+    The tests of a notebook (ten in one process would be the last to end, the others idle), of the site as it is, and of a
+    post's planted mistakes; else those of a file.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        whole_site = {"real", "real_address"} & set(getattr(item, "fixturenames", ()))
+        group = given.get("notebook") or ("the site" if whole_site else (item.path, given.get("post")))
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 @dataclass(frozen=True)
 class ProjectCopy:
     """A project in a folder of its own; `env` is what its commands run with."""

@@ -14,6 +14,7 @@ Sources: the original post's table (50 test profiles); McNemar (1947), Psychomet
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,7 @@ def original() -> pd.DataFrame:
     return pd.DataFrame([{"metric": name, "new": a, "previous": b} for name, (a, b) in _ORIGINAL.items()])
 
 
+@cache
 def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided exact p of `only_first` cases that one linker alone got right, against `only_second` of the other."""
     if only_first < 0 or only_second < 0:

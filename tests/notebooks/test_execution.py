@@ -77,7 +77,10 @@ def test_published_records_are_drawn_from_the_folder_of_the_post(notebook: Path,
     )
 
 
-def test_a_second_computation_shows_the_same_numbers(smoke: Path, unpublished: Path, tmp_path: Path) -> None:
+@FIRST_AT_ONCE
+def test_a_second_computation_shows_the_same_numbers(
+    notebook: Path, smoke: Path, unpublished: Path, tmp_path: Path
+) -> None:
     """Every text output of the smoke notebook, computed again into an empty store."""
     done = nbval(shell(tmp_path / "another-store", root=unpublished), smoke, tmp_path)
     assert done.returncode == 0, done.stdout

@@ -64,6 +64,7 @@ def test_published_records_are_drawn_without_torch(
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
+@FIRST_AT_ONCE
 def test_computing_without_torch_says_what_to_install(
     notebook: Path, without_torch: Shell, tmp_path: Path
 ) -> None:
