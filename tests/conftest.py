@@ -51,7 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:
-        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        given = (
+            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        )
         whole_site = {"real", "real_address"} & set(getattr(item, "fixturenames", ()))
         group = given.get("notebook") or ("the site" if whole_site else (item.path, given.get("post")))
         item.add_marker(pytest.mark.xdist_group(str(group)))
