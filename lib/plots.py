@@ -169,7 +169,7 @@ def _rendered(
 
 
 def _lay_out(fig: Figure, like: Figure | None) -> None:
-    """Place the axes, once and for all: savefig would draw the whole figure a first time for it.
+    """Place the axes, once and for all: savefig would go through the whole figure a first time for it.
 
     Finding places takes as long as drawing, and colours change nothing in them, so those of `like` are taken over where
     there is nothing to place but axes and titles.
@@ -177,15 +177,15 @@ def _lay_out(fig: Figure, like: Figure | None) -> None:
     engine = fig.get_layout_engine()
     if engine is None:
         return
-    names = ("_suptitle", "_supxlabel", "_supylabel")
-    if like is None or fig.subfigs or any(hasattr(ax, "_colorbar_info") for ax in fig.axes):
+    bars = any(hasattr(ax, "_colorbar_info") for ax in fig.axes)
+    if like is None or len(like.axes) != len(fig.axes) or fig.subfigs or bars:
         engine.execute(fig)
     else:
         for ax, other in zip(fig.axes, like.axes, strict=True):
             ax.set_position(other.get_position(original=True), which="original")
-        for title, other in ((getattr(fig, name), getattr(like, name)) for name in names):
-            if title is not None:
-                title.set_position(other.get_position())
+        for name in ("_suptitle", "_supxlabel", "_supylabel"):
+            if (title := getattr(fig, name)) is not None:
+                title.set_position(getattr(like, name).get_position())
     fig.set_layout_engine(None)
 
 

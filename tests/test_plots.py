@@ -181,6 +181,36 @@ def test_show_displays_light_then_dark_with_sizes_and_leaves_no_figure(
     assert pyplot.get_fignums() == []
 
 
+def titled(fig: Any) -> None:
+    axes = fig.subplots(2, 2, sharex=True)
+    for ax in axes.flat:
+        ax.plot([1, 1000], [0.001, 1], label="a rather long label")
+        ax.set(ylabel="loss", yscale="log", xlabel="step")
+    fig.suptitle("A title")
+    fig.supylabel("of the whole figure")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center")
+
+
+def with_a_bar(fig: Any) -> None:
+    ax = fig.subplots()
+    fig.colorbar(ax.imshow([[0.0, 1.0], [2.0, 3.0]]), ax=ax, label="height")
+
+
+def wider_in_the_dark(fig: Any) -> None:
+    fig.subplots(1, MODES.index(plots.mode_of(fig)) + 1)
+
+
+@pytest.mark.parametrize("draw", [line, titled, with_a_bar, wider_in_the_dark])
+def test_the_dark_figure_is_laid_out_as_if_it_stood_alone(
+    draw: plots.Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display = pytest.importorskip("IPython.display")
+    seen: list[Any] = []
+    monkeypatch.setattr(display, "display", lambda data, **_: seen.append(data["image/png"]))
+    plots.show(draw, width=340, height=260)
+    assert base64.b64decode(seen[1]) == plots.render(draw, "dark", 340, 260)[0]
+
+
 def test_a_card_has_exactly_its_size(tmp_path: Path) -> None:
     plots.save(line, tmp_path / "card.png")
     assert pixels((tmp_path / "card.png").read_bytes()).shape == (630, 1200, 3)

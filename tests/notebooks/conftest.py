@@ -18,7 +18,9 @@ FIRST_AT_ONCE = pytest.mark.parametrize(
     ids=[path.parent.name for path in NOTEBOOKS],
     scope="session",
 )
-"""For what one notebook shows as well as ten: the others are long tests."""
+"""For what takes minutes with ten notebooks: the others are long tests."""
+FIRST = pytest.mark.parametrize("notebook", NOTEBOOKS[:1], ids=lambda path: path.parent.name, scope="session")
+"""For what one notebook shows as well as ten."""
 
 COMPUTE = ("torch", "torchvision", "sklearn", "joblib", "numba", "llvmlite", "rapidfuzz", "jaxtyping")
 """What only the extra `compute` installs."""

@@ -11,7 +11,7 @@ import pytest
 
 from lib.notebooks import parameters
 from tests.conftest import ROOT
-from tests.notebooks.conftest import FIRST_AT_ONCE, NOTEBOOKS, Shell, papermill, shell
+from tests.notebooks.conftest import FIRST, FIRST_AT_ONCE, NOTEBOOKS, Shell, papermill, shell
 
 pytest.importorskip("papermill")
 
@@ -59,17 +59,21 @@ def test_smoke_draws_every_figure_and_says_that_it_is_smoke(notebook: Path, smok
     assert "stderr" not in shown(smoke), "a notebook displays what it says, not warnings"
 
 
-@FIRST_AT_ONCE
-@pytest.mark.parametrize("folder", ["root", "post"])
-def test_smoke_from_the_root_and_from_the_folder_of_the_post(
-    notebook: Path, smoke: Path, plain: Shell, tmp_path: Path, folder: str
-) -> None:
+@FIRST
+def test_smoke_from_the_root(notebook: Path, smoke: Path, plain: Shell, tmp_path: Path) -> None:
     out = tmp_path / "out.ipynb"
-    papermill(plain, notebook, out, "smoke", cwd=ROOT if folder == "root" else notebook.parent)
+    papermill(plain, notebook, out, "smoke")
     assert "smoke run: it shows that the code runs" in shown(out)
 
 
 @FIRST_AT_ONCE
+def test_smoke_from_the_folder_of_the_post(notebook: Path, smoke: Path, plain: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "out.ipynb"
+    papermill(plain, notebook, out, "smoke", cwd=notebook.parent)
+    assert "smoke run: it shows that the code runs" in shown(out)
+
+
+@FIRST  # nbval runs all of them from the root
 def test_published_records_are_drawn_from_the_folder_of_the_post(notebook: Path, plain: Shell) -> None:
     pytest.importorskip("nbval")
     plain.passes(
@@ -89,8 +93,9 @@ def test_a_second_computation_shows_the_same_numbers(
 
 
 @pytest.mark.long
+@FIRST
 def test_strict_nbval_sees_another_number(
-    smoke: Path, unpublished: Path, store: Path, tmp_path: Path
+    notebook: Path, smoke: Path, unpublished: Path, store: Path, tmp_path: Path
 ) -> None:
     """So that the test above can fail."""
     text = smoke.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.notebooks.conftest import COMPUTE, FIRST_AT_ONCE, JUPYTER, NOTEBOOKS, Shell, papermill, shell
+from tests.notebooks.conftest import COMPUTE, FIRST, JUPYTER, NOTEBOOKS, Shell, papermill, shell
 
 IMPORT_ALL = """
 import importlib, pathlib, sys
@@ -53,7 +53,7 @@ def test_the_reading_rooms_leave_torch_alone_where_it_is(plain: Shell) -> None:
     assert plain.passes("-c", IMPORT_ALL, READING, " ".join(COMPUTE)).split()[1:] == []
 
 
-@FIRST_AT_ONCE  # make site draws all of them in an environment without torch
+@FIRST  # make site draws all of them in an environment without torch
 def test_published_records_are_drawn_without_torch(
     notebook: Path, without_torch: Shell, tmp_path: Path
 ) -> None:
@@ -64,7 +64,7 @@ def test_published_records_are_drawn_without_torch(
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
-@FIRST_AT_ONCE
+@FIRST
 def test_computing_without_torch_says_what_to_install(
     notebook: Path, without_torch: Shell, tmp_path: Path
 ) -> None:
