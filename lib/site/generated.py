@@ -207,9 +207,9 @@ def benchmarks(root: Path) -> str:
             lines += [
                 "::: {.benchmark}",
                 "",
-                "| Case | Ours | Peer | Unit | Peer / ours (95 % interval) | n |",
+                "| Case | Peer / ours (95 % interval) | Ours | Peer | Unit | n |",
             ]
-            lines += ["|" + "|".join("-" * width for width in (20, 12, 12, 14, 28, 5)) + "|"]
+            lines += ["|" + "|".join("-" * width for width in (20, 28, 12, 12, 14, 5)) + "|"]
             lines += [_compared(row) for row in compared] + ["", ":::", ""]
         measured = [row for row in entry["rows"] if "value" in row]
         if measured:
@@ -228,7 +228,7 @@ def benchmarks(root: Path) -> str:
 
 def _compared(row: Mapping[str, Any]) -> str:
     ratio = f"{row['ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-    return _cells(row["case"], f"{row['ours']:.4g}", f"{row['peer']:.4g}", row["unit"], ratio, str(row["n"]))
+    return _cells(row["case"], ratio, f"{row['ours']:.4g}", f"{row['peer']:.4g}", row["unit"], str(row["n"]))
 
 
 def _measured(row: Mapping[str, Any]) -> str:
