@@ -51,5 +51,6 @@ $(PY):
 
 # What an environment has, by extras; the lock or the package's metadata newer than it: installed again.
 $(VENV)/.has-%: pyproject.toml constraints.txt | $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(extras_$*)]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(extras_$*)]'
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null || true  # on all cores; a package's template may not compile
 	@touch $@

@@ -77,7 +77,8 @@ def fresh_clone(project: Path) -> Iterator[Path]:
 
 def took(folder: Path, *command: str) -> float:
     """Seconds by the clock that a command takes in a folder, with a store of the folder's own."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VENV")}
+    own = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VENV")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
     environment["POSTS_STORE"] = str(folder / ".store")
     began = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -399,6 +399,20 @@ def _execute(job: Job, values: dict[str, Value], kernels: _Kernels) -> Done:
 
 def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) -> None:
     import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class SavedOnce(NBClientEngine):
+        """Writes the notebook when its execution has ended, whichever way, instead of twice a cell: figures are large."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            path, nb_man.output_path = nb_man.output_path, None
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            finally:
+                nb_man.output_path = path
+
+    papermill_engines.register("saved once", SavedOnce)
 
     # What goes wrong is raised, and said once by whoever called.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
@@ -407,6 +421,7 @@ def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) ->
         str(job.path.resolve()).replace("{", "{{").replace("}", "}}"),
         str(work).replace("{", "{{").replace("}", "}}"),
         parameters=dict(values) or None,
+        engine_name="saved once",
         kernel_name="python3",
         language="python",
         progress_bar=False,

@@ -134,6 +134,6 @@ def test_the_page_has_a_table_of_comparisons_and_one_of_bars(project: Path) -> N
     entry |= {"versions": {"torch": "2"}, "commit": "0123456789abc", "clean": True, "date": "2026-01-01"}
     (folder / "race.json").write_text(json.dumps(entry))
     page = benchmarks(project)
-    assert page.index("| a | 1 | 4 | ms | 4.0 [3.5, 4.5] | 5 |") < page.index("| Measured (95 % interval) |")
+    assert page.index("| a | 4.0 [3.5, 4.5] | 1 | 4 | ms | 5 |") < page.index("| Measured (95 % interval) |")
     assert "| right \\| % | 90 [89, 91] | % | at least 89.5 | 3 |" in page
     assert page.count("::: {.benchmark}") == 2 and "A note." in page

@@ -69,11 +69,12 @@ def executed(
             todo.append(name)
     errors: list[PostsError] = []
     work = []
-    for name in todo:
+    # The longest first, so that none of them is left alone at the end.
+    for name in sorted(todo, key=lambda name: (-(root / name).stat().st_size, name)):
         paths[name].parent.mkdir(parents=True, exist_ok=True)
         given = {"profile": profile} if any(p.name == "profile" for p in parameters(root / name)) else {}
         work.append(Job(root / name, paths[name], given))
-    names = {job.path: name for job, name in zip(work, todo, strict=True)}
+    names = {root / name: name for name in todo}
     for done in execute_many(work, at_once=jobs):
         name = names[done.job.path]
         if done.error is not None:
