@@ -1,4 +1,4 @@
-"""What Quarto's pages lack and what they have too much: sizes and alt texts of images, scripts, marks that nobody sees.
+"""What Quarto's pages lack and what they have too much: sizes and alt texts of images, scripts, ids, marks that nobody sees.
 
     tidy(Path("_site"))
 
@@ -27,6 +27,11 @@ SUBFIGURE = re.compile(
     r"(?P<rest>[^>]*>(?:(?!<img|<figcaption).)*<figcaption[^>]*>(?P<caption>.*?)</figcaption>)",
     re.S,
 )
+NAMED_TWICE = re.compile(
+    r"(?P<kept><div id=\"(?P<id>[^\"]+)\" class=\"[^\"]*quarto-float[^>]*>(?:(?!<table).)*<table) id=\"(?P=id)\"",
+    re.S,
+)
+"""A table with the id of the float around it: newer pandocs give a caption's id to the table, too."""
 IMAGE = re.compile(r"<img\b[^>]*>")
 SHARED = re.compile(
     r'<script id="(?P<id>quarto-html-(?:before|after)-body)" type="application/javascript">(?P<code>.*?)</script>',
@@ -40,6 +45,7 @@ def tidy(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*.html")):
         text = path.read_text(encoding="utf-8")
         clean = SUBFIGURE.sub(_told, DEFINES.sub("", FOREIGN.sub("", text)))
+        clean = NAMED_TWICE.sub(r"\g<kept>", clean)
         clean = IMAGE.sub(functools.partial(_sized, path.parent), clean)
         # Quarto's sheet for print needs an element for each line.
         clean = lighter(clean, r"<span>\1</span>")

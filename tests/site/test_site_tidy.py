@@ -33,6 +33,15 @@ def test_scripts_of_other_hosts_go_and_images_get_sizes(tmp_path: Path) -> None:
     assert tidy(tmp_path) == []
 
 
+def test_a_table_leaves_its_id_to_the_float_around_it(tmp_path: Path) -> None:
+    around = '<div id="tbl-a" class="quarto-float anchored">\n<figure><figcaption>A</figcaption>'
+    page = tmp_path / "index.html"
+    page.write_text(f'{around}<table id="tbl-a" class="table"></table></div><table id="other"></table>')
+    assert tidy(tmp_path) == [page]
+    assert page.read_text() == f'{around}<table class="table"></table></div><table id="other"></table>'
+    assert tidy(tmp_path) == []
+
+
 def test_code_and_shared_scripts_weigh_less(tmp_path: Path) -> None:
     script = (
         '<script id="quarto-html-after-body" type="application/javascript">\n  let x = "</a>";\n</script>'
