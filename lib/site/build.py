@@ -168,17 +168,18 @@ def _remember(root: Path, out: Path, key: str) -> None:
 
 
 def _generated(root: Path) -> dict[str, str]:
-    """The generated parts, judged again only where records, claims, notebooks or code changed."""
+    """The generated parts, judged again only where records, claims, posts' titles and order, or code changed."""
     package = Path(__file__).resolve().parent.parent
     inputs = [
         p
         for name in ("posts", "benchmarks", "tests/mutations")
         for p in (root / name).rglob("*")
-        if p.is_file()
+        if p.is_file() and p.suffix != ".ipynb"
     ]
+    titles = json.dumps(list(generated.titles(root).items()))
     code = list(package.rglob("*.py"))
     key = hashlib.sha256(
-        (tree_hash([*inputs, root / "_quarto.yml"], root) + tree_hash(code, package)).encode()
+        (tree_hash([*inputs, root / "_quarto.yml"], root) + tree_hash(code, package) + titles).encode()
     ).hexdigest()
     stamp = root / WORK / "generated.json"
     with contextlib.suppress(OSError, ValueError):

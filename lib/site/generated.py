@@ -88,7 +88,7 @@ def scorecard(root: Path, judged: list[Any]) -> str:
         "profile or another data set than the claim asks for. *n* is the number of seeds.",
         "",
     ]
-    for slug, title in _titles(root).items():
+    for slug, title in titles(root).items():
         mine = [item for item in judged if item.claim.post == slug]
         if not mine:
             continue
@@ -123,8 +123,8 @@ def errata(root: Path, judged: list[Any]) -> str:
     """The originals' mistakes, each with the claim that measures its effect, newest post first."""
     from lib.claims import cell
 
-    titles = _titles(root)
-    found = [item for slug in titles for item in judged if item.claim.post == slug and item.claim.mistake]
+    known = titles(root)
+    found = [item for slug in known for item in judged if item.claim.post == slug and item.claim.mistake]
     if not found:
         return "\n"
     lines = [
@@ -136,7 +136,7 @@ def errata(root: Path, judged: list[Any]) -> str:
     for item in found:
         post, claim = item.claim.post, item.claim
         cells = (
-            f"{cell(claim.mistake)} ([{cell(titles[post])}](/posts/{post}/index.ipynb))",
+            f"{cell(claim.mistake)} ([{cell(known[post])}](/posts/{post}/index.ipynb))",
             cell(claim.text),
             cell(item.ours.replace(", ", ",\N{NO-BREAK SPACE}")),
             f"[{item.verdict}](/scorecard/index.qmd#{post}-{claim.id}){{.verdict .{_name(item.verdict)}}}",
@@ -145,7 +145,7 @@ def errata(root: Path, judged: list[Any]) -> str:
     return "\n".join([*lines, "", ":::", ""])
 
 
-def _titles(root: Path) -> dict[str, str]:
+def titles(root: Path) -> dict[str, str]:
     """The title of each post, newest first."""
     from lib.reading import front_matter
 
