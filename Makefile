@@ -2,7 +2,7 @@
 #
 #   make site                 an environment without torch, the notebooks with published records, _site/, its checks
 #   make site PROFILE=smoke   the same from runs computed here, on embedded data (needs torch; minutes)
-#   make test                 lint, types, tests, notebooks; make test-long: kills, mutations, fuzzing
+#   make test                 lint, types, tests, notebooks; make test-long: kills, mutations, fuzzing, notebooks twice
 #   make serve                look at _site/;  make clean: remove what was built, keep .venv and .store
 #
 # The first line that fails says why. PYTHON=python3.12 chooses the interpreter, VENV=… another environment.

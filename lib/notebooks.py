@@ -37,6 +37,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -397,8 +398,9 @@ def _execute(job: Job, values: dict[str, Value], kernels: _Kernels) -> Done:
     return Done(job, time.monotonic() - begun, error)
 
 
-def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) -> None:
-    import papermill
+@cache
+def _engine() -> str:
+    """The name of papermill's engine that is used here, registered the first time."""
     from papermill.engines import NBClientEngine, papermill_engines
 
     class SavedOnce(NBClientEngine):
@@ -413,6 +415,11 @@ def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) ->
                 nb_man.output_path = path
 
     papermill_engines.register("saved once", SavedOnce)
+    return "saved once"
+
+
+def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) -> None:
+    import papermill
 
     # What goes wrong is raised, and said once by whoever called.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
@@ -421,7 +428,7 @@ def _papermill(job: Job, values: dict[str, Value], work: Path, manager: type) ->
         str(job.path.resolve()).replace("{", "{{").replace("}", "}}"),
         str(work).replace("{", "{{").replace("}", "}}"),
         parameters=dict(values) or None,
-        engine_name="saved once",
+        engine_name=_engine(),
         kernel_name="python3",
         language="python",
         progress_bar=False,

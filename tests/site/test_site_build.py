@@ -312,3 +312,26 @@ def test_what_quarto_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             quarto.render(building.settings(root), tmp_path / "out2", {}, {})
     finally:
         quarto.version.cache_clear()
+
+
+def test_claims_are_judged_again_for_a_title_and_a_claim_and_not_for_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = tmp_path / "posts/one"
+    post.mkdir(parents=True)
+    (tmp_path / building.WORK).mkdir()
+    (tmp_path / "_quarto.yml").write_text("project: {type: website}\n", encoding="utf-8")
+    judged: list[Path] = []
+    monkeypatch.setattr(building.generated, "write", lambda root: judged.append(root) or {})
+
+    def times(title: str, text: str, claims: str) -> int:
+        front = f"title: {title}\ndate: 2026-01-01"
+        (post / "index.ipynb").write_text(notebook(front, markdown(text)), encoding="utf-8")
+        (post / "claims.yml").write_text(claims, encoding="utf-8")
+        building._generated(tmp_path)
+        return len(judged)
+
+    assert times("One", "A text.", "[]") == 1
+    assert times("One", "Another text.", "[]") == 1
+    assert times("Two", "Another text.", "[]") == 2
+    assert times("Two", "Another text.", "[ ]") == 3
